@@ -1,0 +1,102 @@
+"""Evidence: what filters found, keyed by what kind of finding it is.
+
+A policy asks for `evidence[SpamReport]`, not for SpamAssassin, so it survives a change of scanner
+and mypy knows the fields. Failure is evidence, too: a filter that could not answer leaves an
+`Unavailable`, one that would not look leaves a `Skipped`, and neither is ever mistaken for "clean".
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Base of everything a filter can find. Subclasses are frozen dataclasses of plain values."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpamReport(Finding):
+    """A content scanner's opinion: points, the scanner's own threshold, the rules that matched."""
+
+    score: float
+    threshold: float = 5.0
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VirusReport(Finding):
+    """A virus scanner's answer: the signature that matched, or `None` for a scanned, clean message."""
+
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listings(Finding):
+    """Where a client is listed: zone to the addresses the zone answered with, and the sum of weights."""
+
+    total: float = 0.0
+    zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Finding):
+    """Whether the recipient's domain is relayed: the `domains` entry that matched it, or `None`."""
+
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A filter was asked and did not answer as its protocol demands."""
+
+    filter: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A filter would not look at this message, for example because of its size."""
+
+    filter: str
+    cause: str
+
+
+Outcome = Finding | Unavailable | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One filter's outcome, with the filter's name and the seconds it took."""
+
+    outcome: Outcome
+    source: str
+    elapsed: float
+
+
+class MissingEvidence(KeyError):
+    """A policy asked for evidence that it did not declare in `needs`."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+F = TypeVar("F", bound=Finding)
+
+
+class Evidence:
+    """The findings a policy asked for, by type."""
+
+    __slots__ = ("_findings",)
+
+    def __init__(self, findings: Iterable[Finding] = ()) -> None:
+        self._findings: dict[type[Finding], Finding] = {type(finding): finding for finding in findings}
+
+    def __getitem__(self, kind: type[F]) -> F:
+        finding = self._findings.get(kind)
+        if not isinstance(finding, kind):
+            raise MissingEvidence(f"{kind.__name__} is not among the policy's needs")
+        return finding
+
+    def __contains__(self, kind: type[Finding]) -> bool:
+        return kind in self._findings

@@ -1,0 +1,5 @@
+"""The journal: one record for every decision, written before the reply, found again afterwards.
+
+`record` is the format, `writer` appends records to the spool from within the workers, `keeper`
+moves them from the spool into the index, `search` reads both. Workers only ever append.
+"""

@@ -1,0 +1,114 @@
+"""The record of one decision: a JSON object on one line, UTF-8, the schema version in it.
+
+Names and meanings are an interface, like the replies: scripts read them. A change that is more
+than an added field raises `SCHEMA_VERSION`.
+"""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+
+# RFC 4648 section 6 without 0, 1, I and O: nothing in a reference can be misread over a telephone.
+_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+
+VERDICTS: Final = ("accepted", "rejected", "tempfailed", "quarantined", "aborted")
+STAGES: Final = ("connect", "helo", "mail", "rcpt", "end-of-data", "relay")
+
+
+class ReplyRecord(msgspec.Struct, frozen=True):
+    """The reply as sent; `text` with its lines joined by blanks and without the status."""
+
+    code: int
+    status: str | None
+    text: str
+
+
+class ClientRecord(msgspec.Struct, frozen=True):
+    """Who was connected; `tls` is the protocol version or null."""
+
+    address: str
+    port: int
+    name: str | None = None
+    helo: str | None = None
+    tls: str | None = None
+    authenticated: str | None = None
+
+
+class MessageRecord(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What identifies a message: size in octets, three of its header fields, SHA-256 of its content."""
+
+    size: int
+    digest: str
+    message_id: str | None = None
+    subject: str | None = None
+    from_: str | None = None
+
+
+class DownstreamRecord(msgspec.Struct, frozen=True):
+    """The MTA that was spoken to, and its decisive reply as one line of text (null if it gave none)."""
+
+    address: str
+    reply: str | None = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision.
+
+    `stage` is where it was made, `spoken` where it was said to the client. `reverse_path` is `<>`
+    for the null one and null before MAIL. `evidence` maps an evidence type to its fields with
+    `source` and `elapsed`, or to `unavailable` or `skipped` with the cause. `opinions` maps a policy
+    to `verdict` (null for no opinion), `reason`, `detail`, `mode` and `stage`. `elapsed` is seconds
+    per stage.
+    """
+
+    version: int = SCHEMA_VERSION
+    reference: str
+    time: str
+    node: str
+    listener: str
+    verdict: str
+    stage: str
+    spoken: str
+    reason: str
+    policy: str | None = None
+    detail: str = ""
+    reply: ReplyRecord | None = None
+    client: ClientRecord
+    reverse_path: str | None = None
+    recipients: list[str] = []
+    message: MessageRecord | None = None
+    evidence: dict[str, dict[str, Any]] = {}
+    opinions: dict[str, dict[str, Any]] = {}
+    downstream: DownstreamRecord | None = None
+    elapsed: dict[str, float] = {}
+
+
+def new_reference() -> str:
+    """A fresh reference such as `7K3F-Q2MD`: 40 random bits, short enough to be read out."""
+    bits = secrets.randbits(40)
+    letters = "".join(_ALPHABET[bits >> shift & 31] for shift in range(35, -1, -5))
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+def timestamp(when: datetime | None = None) -> str:
+    """RFC 3339 in UTC with microseconds; sorts as text."""
+    when = when or datetime.now(UTC)
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """One line, newline included. Characters that UTF-8 cannot say must not be in the record."""
+    return _encoder.encode(record) + b"\n"
+
+
+def decode(line: bytes) -> Record:
+    """The record of one line. Raises ValueError (msgspec.DecodeError) for anything else."""
+    return _decoder.decode(line)

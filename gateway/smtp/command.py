@@ -1,0 +1,109 @@
+"""Command lines: RFC 5321 sections 4.1.1 and 4.1.2.
+
+Each function takes received octets and returns values, or raises `CommandError` with the reply
+that says what is wrong.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.smtp.address import Path, PathError, parse_forward_path, parse_reverse_path
+from gateway.smtp.reply import Reply
+
+# RFC 5321 section 4.5.3.1.4 asks for 512 octets with CRLF; extensions add to it. One bound for
+# every command, so that no client can move it.
+MAX_LINE = 2048
+MAX_HELO_NAME = 255
+
+_VERB = re.compile(rb"[A-Za-z]{1,16}")
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_HELO_NAME = re.compile(rb"[!-~]{1,%d}" % MAX_HELO_NAME)
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+Parameters = Mapping[str, str | None]
+
+
+class CommandError(ValueError):
+    """The command cannot be understood; `reply` is what to answer."""
+
+    def __init__(self, code: int, status: str, text: str) -> None:
+        super().__init__(text)
+        self.reply = Reply.of(code, status, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A verb in upper case and the octets behind it, without the white space around them."""
+
+    verb: str
+    argument: bytes
+
+
+def parse_command(line: bytes) -> Command:
+    """Split a command line, its CRLF already removed."""
+    if _CONTROL.search(line):
+        raise CommandError(500, "5.5.2", "Control characters are not allowed in commands")
+    verb, _, argument = line.partition(b" ")
+    if not _VERB.fullmatch(verb):
+        raise CommandError(500, "5.5.2", "Command not recognized")
+    return Command(verb.upper().decode("ascii"), argument.strip())
+
+
+def parse_helo(argument: bytes) -> str:
+    """The name a client claims in HELO or EHLO; any printable one, for real clients claim anything."""
+    if not _HELO_NAME.fullmatch(argument):
+        raise CommandError(501, "5.5.4", "Syntax: EHLO hostname")
+    return argument.decode("ascii")
+
+
+def parse_mail(argument: bytes) -> tuple[Path, Parameters]:
+    """The reverse-path and parameters of a MAIL command."""
+    return _parse_path_command(b"FROM:", argument, parse_reverse_path, "5.1.7", "MAIL FROM:<address>")
+
+
+def parse_rcpt(argument: bytes) -> tuple[Path, Parameters]:
+    """The forward-path and parameters of a RCPT command."""
+    return _parse_path_command(b"TO:", argument, parse_forward_path, "5.1.3", "RCPT TO:<address>")
+
+
+def _parse_path_command(
+    keyword: bytes,
+    argument: bytes,
+    parse: Callable[[bytes], tuple[Path, bytes]],
+    bad_address: str,
+    syntax: str,
+) -> tuple[Path, Parameters]:
+    if argument[: len(keyword)].upper() != keyword:
+        raise CommandError(501, "5.5.4", f"Syntax: {syntax}")
+    try:
+        path, rest = parse(argument[len(keyword) :].lstrip(b" "))
+    except PathError as error:
+        raise CommandError(501, bad_address, f"Bad address: {error}") from None
+    if rest and not rest.startswith(b" "):
+        raise CommandError(501, bad_address, "Bad address: something stands behind it")
+    return path, _parse_parameters(rest)
+
+
+def _parse_parameters(octets: bytes) -> dict[str, str | None]:
+    """ESMTP parameters by upper-case keyword (RFC 5321 section 4.1.2)."""
+    parameters: dict[str, str | None] = {}
+    for word in octets.split():
+        found = _PARAMETER.fullmatch(word)
+        if found is None:
+            raise CommandError(501, "5.5.4", "Malformed parameter")
+        keyword = found[1].upper().decode("ascii")
+        if keyword in parameters:
+            raise CommandError(501, "5.5.4", f"Parameter {keyword} given twice")
+        parameters[keyword] = found[2].decode("ascii") if found[2] is not None else None
+    return parameters
+
+
+def parse_size(parameters: Parameters) -> int | None:
+    """The message size a client declares with SIZE= (RFC 1870 section 6), in octets."""
+    if "SIZE" not in parameters:
+        return None
+    value = parameters["SIZE"]
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 20:
+        raise CommandError(501, "5.5.4", "SIZE takes a number of octets")
+    return int(value)

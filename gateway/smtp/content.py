@@ -1,0 +1,82 @@
+"""Content on the wire: end of data, dot-stuffing, line endings (RFC 5321 sections 2.3.8, 4.5.2).
+
+`ContentReader` turns what a client sends after 354 into the octets of the message, `stuffed` turns
+them back. Only CRLF.CRLF ends the data; every other spelling of it is content, and as a bare CR or
+LF it is either refused or rewritten before anybody scans it. Whatever is handed on has no bare CR
+or LF, so no receiver, however lenient, can find another end in it.
+"""
+
+import enum
+import re
+from collections.abc import Iterable, Iterator
+
+_END = b"\r\n.\r\n"
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+class BareNewline(enum.Enum):
+    """What becomes of a CR or LF that is not part of a CRLF."""
+
+    REJECT = "reject"
+    NORMALIZE = "normalize"
+
+
+class ContentReader:
+    """Recognises the end of data in octets that arrive in pieces of any size.
+
+    `feed` returns the decoded content of the piece. Once the end was seen `at_end` is true and
+    `rest` holds what came behind it: the client's next commands.
+    """
+
+    def __init__(self, bare_newline: BareNewline) -> None:
+        self.at_end = False
+        self.rest = b""
+        self.has_bare_newline = False
+        self._normalize = bare_newline is BareNewline.NORMALIZE
+        # The CRLF of the DATA command itself: a dot in the very first line is at a line start, too.
+        self._held = b"\r\n"
+        self._skip = len(self._held)
+
+    def feed(self, octets: bytes) -> bytes:
+        """The content in these octets, as far as it can be told from the end of data."""
+        octets = self._held + octets
+        end = octets.find(_END)
+        if end >= 0:
+            self.at_end = True
+            self.rest = octets[end + len(_END) :]
+            cut = end + 2
+        else:
+            cut = len(octets) - _undecided(octets)
+        self._held = octets[cut:]
+        return self._decode(octets[:cut])
+
+    def _decode(self, octets: bytes) -> bytes:
+        if not octets:
+            return octets
+        content = octets.replace(b"\r\n.", b"\r\n")
+        if self._skip:
+            content, self._skip = content[self._skip :], 0
+        pairs = content.count(b"\r\n")
+        if content.count(b"\n") != pairs or content.count(b"\r") != pairs:
+            self.has_bare_newline = True
+            if self._normalize:
+                content = _BARE.sub(b"\r\n", content)
+        return content
+
+
+def _undecided(octets: bytes) -> int:
+    """How many octets at the end may still turn out to belong to the end of data or a stuffed dot."""
+    for length in range(len(_END) - 1, 0, -1):
+        if octets.endswith(_END[:length]):
+            return length
+    return 0
+
+
+def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The content as it goes over the wire: dots stuffed, the final CRLF.CRLF included."""
+    line_start = True
+    for chunk in chunks:
+        wire = chunk.replace(b"\n.", b"\n..")
+        yield b"." + wire if line_start and chunk.startswith(b".") else wire
+        line_start = chunk.endswith(b"\n") if chunk else line_start
+    yield b".\r\n" if line_start else b"\r\n.\r\n"

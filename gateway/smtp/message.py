@@ -1,0 +1,76 @@
+"""The message as received: size, digest and a read-only view of its header section."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from gateway.smtp.header import Field, decode_value, split_fields
+
+# Postfix looks at 100 kB of header; beyond this nobody's header fields are looked at.
+MAX_HEADER_SECTION = 1_048_576
+_FIRST_LOOK = 65_536
+
+
+class Content(Protocol):
+    """The octets between DATA and the final dot, dot-stuffing removed, wherever they are kept."""
+
+    @property
+    def size(self) -> int:
+        """Number of octets."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the octets, in hexadecimal."""
+
+    def head(self, limit: int) -> bytes:
+        """The first `limit` octets, or all if there are fewer."""
+
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
+        """The octets from `start` on, in pieces of bounded size."""
+
+
+class Message:
+    """What policies and filters see of a message. Asking for anything never raises."""
+
+    __slots__ = ("_fields", "content")
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self._fields: tuple[Field, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of octets, as received."""
+        return self.content.size
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the octets as received, in hexadecimal."""
+        return self.content.digest
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """All header fields, in order."""
+        if self._fields is None:
+            self._fields = split_fields(self._header_section())
+        return self._fields
+
+    def header(self, name: str) -> str | None:
+        """The first field of that name, unfolded and decoded; `None` if there is none."""
+        value = self.raw_header(name)
+        return None if value is None else decode_value(value)
+
+    def headers(self, name: str) -> tuple[str, ...]:
+        """All fields of that name, unfolded and decoded."""
+        wanted = name.lower()
+        return tuple(decode_value(field.value) for field in self.fields if field.name == wanted)
+
+    def raw_header(self, name: str) -> bytes | None:
+        """The octets behind the colon of the first field of that name, folds kept."""
+        wanted = name.lower()
+        return next((field.value for field in self.fields if field.name == wanted), None)
+
+    def _header_section(self) -> bytes:
+        head = self.content.head(_FIRST_LOOK)
+        if len(head) == _FIRST_LOOK and b"\r\n\r\n" not in head:
+            return self.content.head(MAX_HEADER_SECTION)
+        return head

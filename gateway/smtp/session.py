@@ -1,0 +1,33 @@
+"""One client connection as filters and policies see it."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """What was negotiated: protocol version and cipher by OpenSSL's names."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A snapshot of one client connection.
+
+    `client_address` is the peer's address, `client_name` its forward-confirmed name if anybody
+    looked it up, `helo_name` what it claims to be called (`None` before HELO or EHLO), `esmtp`
+    whether it said EHLO, `authenticated` the login name, `listener` the configured address.
+    """
+
+    client_address: IPAddress
+    client_port: int
+    listener: str
+    client_name: str | None = None
+    helo_name: str | None = None
+    esmtp: bool = False
+    tls: TLS | None = None
+    authenticated: str | None = None

@@ -1,0 +1,35 @@
+"""Policies decide.
+
+Rule of this package: if you must make up your mind, it is a policy; it may not ask anybody. A
+policy is a pure, synchronous function of `(transaction, evidence)` that returns a verdict, or
+`None` for no opinion. It imports no third-party package and does no I/O; what it wants to know it
+names in `needs`, and a filter finds out.
+
+Everything a policy author imports comes from here.
+"""
+
+from filters.evidence import Evidence, Finding, Listings, Route, SpamReport, VirusReport
+from gateway.smtp.address import Path
+from gateway.smtp.transaction import Stage, Transaction
+from policies.policy import Policy, PolicyError, policy
+from policies.verdict import Verdict, accept, mark, reject, tempfail
+
+__all__ = [
+    "Evidence",
+    "Finding",
+    "Listings",
+    "Path",
+    "Policy",
+    "PolicyError",
+    "Route",
+    "SpamReport",
+    "Stage",
+    "Transaction",
+    "Verdict",
+    "VirusReport",
+    "accept",
+    "mark",
+    "policy",
+    "reject",
+    "tempfail",
+]

@@ -1,0 +1,73 @@
+"""The decorator that makes a policy out of a function, and checks what can be checked at once."""
+
+import inspect
+from collections.abc import Callable, Iterable
+
+from filters.evidence import Evidence, Finding
+from gateway.smtp.transaction import Stage, Transaction
+from policies.verdict import Verdict
+
+
+class PolicyError(TypeError):
+    """A function cannot be a policy; the text says which, where and why."""
+
+
+class Policy:
+    """A pure, synchronous function with its stage and its needs. Calling it calls the function."""
+
+    def __init__(
+        self, function: Callable[..., Verdict | None], at: Stage, needs: Iterable[type[Finding]]
+    ) -> None:
+        self.function = function
+        self.name: str = function.__name__
+        self.stage = at
+        self.needs = tuple(needs)
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        code = inspect.unwrap(function).__code__
+        self.location = f"{code.co_filename}:{code.co_firstlineno}"
+        self._check()
+
+    def __call__(self, tx: Transaction, evidence: Evidence, **options: object) -> Verdict | None:
+        return self.function(tx, evidence, **options)
+
+    def __repr__(self) -> str:
+        return f"<policy {self.name} at {self.stage.value}>"
+
+    def _check(self) -> None:
+        if inspect.iscoroutinefunction(self.function):
+            self._refuse("a policy decides and never waits: write `def`, not `async def`")
+        positional = [p for p in self._parameters() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        if len(positional) != 2 or any(p.kind is p.VAR_POSITIONAL for p in positional):
+            self._refuse("it must take (tx, evidence); options are keyword-only, behind `*`")
+        for parameter in self.options():
+            if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
+                self._refuse(f"option {parameter.name!r} needs an annotation and a default")
+        needs: tuple[object, ...] = self.needs  # what an author wrote, whatever the annotation says
+        for need in needs:
+            if not (isinstance(need, type) and issubclass(need, Finding)):
+                self._refuse(f"needs takes evidence types, not {need!r}")
+
+    def options(self) -> list[inspect.Parameter]:
+        """The keyword-only parameters, which are the options in the configuration."""
+        return [p for p in self._parameters() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(self.function).parameters.values())
+
+    def _refuse(self, why: str) -> None:
+        raise PolicyError(f"{self.location}: policy {self.name!r}: {why}")
+
+
+def policy(
+    *, at: Stage, needs: Iterable[type[Finding]] = ()
+) -> Callable[[Callable[..., Verdict | None]], Policy]:
+    """Make a policy of a function: `@policy(at=Stage.END_OF_DATA, needs=[SpamReport])`.
+
+    The function's name is the policy's name. Raises PolicyError with file and line.
+    """
+
+    def decorate(function: Callable[..., Verdict | None]) -> Policy:
+        return Policy(function, at, needs)
+
+    return decorate
