@@ -1,0 +1,46 @@
+# The words for everything: each target sets up what it needs first, and nothing twice.
+
+PYTHON := .venv/bin/python
+
+.PHONY: help demo test check bench lock daemons clean
+
+help:
+	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
+	@echo 'make test    static checks and all tests, those with real daemons included'
+	@echo 'make check   static checks only: ruff and mypy'
+	@echo 'make bench   messages per second, CPU time and memory beside a bare SMTP sink'
+	@echo 'make lock    requirements.txt from pyproject.toml (PIP_COMPILE=--upgrade for newer versions)'
+	@echo 'make clean   remove .venv and every cache'
+
+demo: .venv/installed daemons
+	@$(PYTHON) -m deploy.demo
+
+test: check daemons
+	$(PYTHON) -m pytest
+
+check: .venv/installed
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy --package deploy.demo --package benchmarks
+
+bench: .venv/installed daemons
+	@$(PYTHON) -m benchmarks
+
+daemons:
+	@deploy/install-daemons.sh
+
+.venv/installed: requirements.txt pyproject.toml
+	@deploy/install-python.sh
+
+lock: .venv/installed
+	$(PYTHON) -m venv --clear .venv/lock
+	.venv/lock/bin/pip --quiet install pip-tools
+	CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/pip-compile $(PIP_COMPILE) --quiet \
+	    --extra dev --extra uvloop --generate-hashes --strip-extras --no-annotate \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+	    --output-file requirements.txt pyproject.toml
+
+clean:
+	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

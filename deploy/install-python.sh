@@ -1,0 +1,32 @@
+#!/bin/bash
+# Makes .venv in the checkout: what requirements.txt locks, hashes checked, and Sluicegate itself, editable.
+. "$(dirname "$0")/setup.sh"
+
+# The first interpreter that is new enough and can make a venv.
+find_python() {
+    local python
+    for python in python3 python3.11 python3.12 python3.13 python3.14; do
+        if "$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+python=$(find_python) || {
+    install_packages python3-venv
+    python=$(find_python) || fail "Python 3.11 or newer is needed, and here is only $(python3 --version 2>&1)"
+}
+pip=(.venv/bin/pip --disable-pip-version-check)
+if ! cmp --silent requirements.txt .venv/requirements.txt; then
+    run "making .venv with $("$python" --version)" "$python" -m venv --clear .venv ||
+        fail "could not make .venv: $(why)"
+    run "installing $(grep -c '^[a-z]' requirements.txt) locked Python packages" \
+        "${pip[@]}" install --require-hashes -r requirements.txt ||
+        fail "could not install the locked Python packages (no network?): $(why)"
+    cp requirements.txt .venv/requirements.txt
+fi
+run 'installing Sluicegate itself' "${pip[@]}" install --no-deps --no-build-isolation --editable . ||
+    fail "could not install Sluicegate into .venv: $(why)"
+touch .venv/installed
