@@ -1,0 +1,172 @@
+"""A private Postfix, the MTA behind the gateway: its own configuration, queue and mailboxes.
+
+Standard library only. /etc/postfix is not read and not written. The master process must be started
+by root: others need sudo.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .daemons import LOOPBACK, Daemon, DaemonError, dialogue, find_program, free_port, last_lines, poll
+
+_MAIN_CF = """\
+compatibility_level = 3.6
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+maillog_file = {directory}/log
+maillog_file_prefixes = {directory}
+myhostname = downstream.example.com
+mydestination =
+alias_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+in_flow_delay = 0
+message_size_limit = 104857600
+mailbox_size_limit = 0
+
+# What is delivered is what arrived: no completed addresses, no added fields.
+local_header_rewrite_clients =
+virtual_mailbox_domains = example.com
+virtual_mailbox_base = {directory}/mail
+virtual_mailbox_maps = inline:{{ {mailboxes} }}
+virtual_mailbox_limit = 0
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_authorized_xforward_hosts = 127.0.0.0/8
+# The gateway is a local client, and those are excused by default from the check against smuggling.
+smtpd_forbid_bare_newline = yes
+smtpd_forbid_bare_newline_exclusions =
+"""
+
+_MASTER_CF = """\
+127.0.0.1:{port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+
+class Postfix(Daemon):
+    """Mailboxes in example.com for `users`; unknown users and other domains are refused at RCPT."""
+
+    name = "postfix"
+    users = ("a", "b", "postmaster")
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        # virtual(8) delivers for no user ID below 100, so root takes nobody's.
+        self._uid, self._gid = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
+
+    @property
+    def address(self) -> str:
+        """As `[[relay]] address` takes it."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def configure(self) -> None:
+        """main.cf and master.cf; queue and data directories are completed by Postfix itself."""
+        mailboxes = ", ".join(f"{{ {user}@example.com = {user}/ }}" for user in self.users)
+        for name in ("config", "queue", "mail"):
+            (self.directory / name).mkdir(mode=0o755)
+        os.chown(self.directory / "mail", self._uid, self._gid)
+        (self.directory / "config/main.cf").write_text(
+            _MAIN_CF.format(directory=self.directory, mailboxes=mailboxes, uid=self._uid, gid=self._gid)
+        )
+        (self.directory / "config/master.cf").write_text(_MASTER_CF.format(port=self.port))
+
+    def launch(self) -> None:
+        """`postfix start`, which makes what is missing, checks, and leaves the master behind."""
+        started = self._as_root("postfix", "-c", f"{self.directory}/config", "start")
+        if started.returncode != 0:
+            raise DaemonError(f"postfix did not start: {started.stderr.strip()}\n{last_lines(self.log)}")
+
+    def stop(self) -> None:
+        """`postfix stop`, which takes the whole process group with it."""
+        if self._master_runs():
+            self._as_root("postfix", "-c", f"{self.directory}/config", "stop")
+            poll(lambda: None if self._master_runs() else True, 10)
+
+    def remove(self) -> None:
+        """Most of the directory belongs to root and to Postfix."""
+        self._as_root("rm", "-rf", str(self.directory))
+
+    def is_ready(self) -> bool | None:
+        """It greets."""
+        return dialogue(self.port, b"").startswith(b"220 ") or None
+
+    def has_died(self) -> bool:
+        """Whether the master is gone."""
+        return not self._master_runs()
+
+    def delivered(self) -> list[bytes]:
+        """The messages in all mailboxes, oldest first, lines ending in CRLF again."""
+        files = sorted(self._mail_files(), key=lambda file: file.stat().st_mtime_ns)
+        return [file.read_bytes().replace(b"\n", b"\r\n") for file in files]
+
+    def message(self, queue_id: str, seconds: float = 30.0) -> bytes:
+        """The delivered message of this queue ID, waited for. Raises DaemonError if it never comes."""
+        trace = re.compile(rb"\bid %s\b" % queue_id.encode())
+
+        def find() -> Path | None:
+            return next((file for file in self._mail_files() if trace.search(_beginning(file))), None)
+
+        file = poll(find, seconds)
+        if file is None:
+            raise DaemonError(f"{queue_id} was not delivered:\n{last_lines(self.log)}")
+        return file.read_bytes().replace(b"\n", b"\r\n")
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What is still in the queue: postqueue's objects, one a message."""
+        lines = self._as_root("postqueue", "-c", f"{self.directory}/config", "-j").stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def _mail_files(self) -> list[Path]:
+        return list(self.directory.glob("mail/*/new/*"))
+
+    def _master_runs(self) -> bool:
+        pid_file = self.directory / "queue/pid/master.pid"
+        with contextlib.suppress(OSError, ValueError):
+            # The master belongs to root: kill(pid, 0) would not be allowed to everybody.
+            return Path("/proc", str(int(pid_file.read_text())), "stat").read_text().split()[1] == "(master)"
+        return False
+
+    def _as_root(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*_sudo(), find_program(command[0]), *command[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(4096)
+
+
+def _sudo() -> list[str]:
+    if os.getuid() == 0:
+        return []
+    if shutil.which("sudo") is None:
+        raise DaemonError("Postfix must be started by root: run this as root, or install sudo")
+    # Asking for a password makes sense only where somebody can type it.
+    return ["sudo"] if sys.stdin.isatty() else ["sudo", "--non-interactive"]

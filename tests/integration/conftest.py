@@ -1,0 +1,41 @@
+"""Real clamd, spamd and Postfix for the whole run, and gateways between them on demand."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.demo.daemons import Clamd, Spamd
+from deploy.demo.gateway_process import Gateway
+from deploy.demo.postfix import Postfix
+
+GatewayFactory = Callable[..., Gateway]
+
+
+@pytest.fixture(scope="session")
+def clamd() -> Iterator[Clamd]:
+    with Clamd() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def spamd() -> Iterator[Spamd]:
+    with Spamd() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def postfix() -> Iterator[Postfix]:
+    with Postfix() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def start_gateway(postfix: Postfix) -> Iterator[GatewayFactory]:
+    """Starts a gateway in front of the private Postfix; takes what `Gateway` takes behind `downstream`."""
+    with contextlib.ExitStack() as running:
+
+        def start(**settings: object) -> Gateway:
+            return running.enter_context(Gateway(postfix.address, **settings))
+
+        yield start
