@@ -12,7 +12,10 @@ import msgspec
 
 SCHEMA_VERSION: Final = 1
 
-# RFC 4648 section 6 without 0, 1, I and O: nothing in a reference can be misread over a telephone.
+# Octets of one line, its newline included; the reading side takes no longer one for a record.
+MAX_LINE: Final = 4_194_304
+
+# No 0, 1, I or O: nothing in a reference can be misread, or misheard over a telephone.
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 VERDICTS: Final = ("accepted", "rejected", "tempfailed", "quarantined", "aborted")
@@ -100,15 +103,44 @@ def timestamp(when: datetime | None = None) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=str)
 _decoder = msgspec.json.Decoder(Record)
+
+_MAX_STRING = 512
+_MAX_ITEMS = 1000
 
 
 def encode(record: Record) -> bytes:
-    """One line, newline included. Characters that UTF-8 cannot say must not be in the record."""
-    return _encoder.encode(record) + b"\n"
+    """One line, newline included, of at most `MAX_LINE` octets.
+
+    What a sender or a filter made unsayable in UTF-8 (lone surrogates) is written with a
+    backslash; a record that is too long has its strings and lists cut. So every record can be written.
+    """
+    try:
+        line = _encoder.encode(record)
+    except UnicodeEncodeError:
+        line = b""
+    if not line or len(line) >= MAX_LINE:
+        line = _encoder.encode(_sayable(msgspec.to_builtins(record, enc_hook=str)))
+    return line + b"\n"
+
+
+def _sayable(value: Any) -> Any:
+    """The same JSON value, cut in length, and without characters that UTF-8 cannot say."""
+    match value:
+        case str():
+            return value[:_MAX_STRING].encode("utf-8", "backslashreplace").decode("utf-8")
+        case list() | tuple():
+            return [_sayable(item) for item in value[:_MAX_ITEMS]]
+        case dict():
+            return {_sayable(key): _sayable(item) for key, item in list(value.items())[:_MAX_ITEMS]}
+        case _:
+            return value
 
 
 def decode(line: bytes) -> Record:
     """The record of one line. Raises ValueError (msgspec.DecodeError) for anything else."""
-    return _decoder.decode(line)
+    try:
+        return _decoder.decode(line)
+    except RecursionError:
+        raise ValueError("nested too deeply for a record") from None
