@@ -4,7 +4,6 @@ Standard library only. /etc/postfix is not read and not written. The master proc
 by root: others need sudo.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -73,6 +72,7 @@ class Postfix(Daemon):
 
     def __init__(self) -> None:
         self.port = free_port()
+        self._is_running = False
         # virtual(8) delivers for no user ID below 100, so root takes nobody's.
         self._uid, self._gid = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
@@ -93,16 +93,17 @@ class Postfix(Daemon):
         (self.directory / "config/master.cf").write_text(_MASTER_CF.format(port=self.port))
 
     def launch(self) -> None:
-        """`postfix start`, which makes what is missing, checks, and leaves the master behind."""
-        started = self._as_root("postfix", "-c", f"{self.directory}/config", "start")
+        """`postfix start`, which completes the directories, checks, and returns when the master runs."""
+        started = self._postfix("start")
         if started.returncode != 0:
-            raise DaemonError(f"postfix did not start: {started.stderr.strip()}\n{last_lines(self.log)}")
+            raise DaemonError(f"postfix did not start: {started.stderr.strip() or last_lines(self.log)}")
+        self._is_running = True
 
     def stop(self) -> None:
-        """`postfix stop`, which takes the whole process group with it."""
-        if self._master_runs():
-            self._as_root("postfix", "-c", f"{self.directory}/config", "stop")
-            poll(lambda: None if self._master_runs() else True, 10)
+        """`postfix stop`, which waits, and takes the whole process group with it."""
+        if self._is_running:
+            self._postfix("stop")
+            self._is_running = False
 
     def remove(self) -> None:
         """Most of the directory belongs to root and to Postfix."""
@@ -113,8 +114,8 @@ class Postfix(Daemon):
         return dialogue(self.port, b"").startswith(b"220 ") or None
 
     def has_died(self) -> bool:
-        """Whether the master is gone."""
-        return not self._master_runs()
+        """Never between `start`, which has waited for the master already, and the greeting."""
+        return False
 
     def delivered(self) -> list[bytes]:
         """The messages in all mailboxes, oldest first, lines ending in CRLF again."""
@@ -141,12 +142,8 @@ class Postfix(Daemon):
     def _mail_files(self) -> list[Path]:
         return list(self.directory.glob("mail/*/new/*"))
 
-    def _master_runs(self) -> bool:
-        pid_file = self.directory / "queue/pid/master.pid"
-        with contextlib.suppress(OSError, ValueError):
-            # The master belongs to root: kill(pid, 0) would not be allowed to everybody.
-            return Path("/proc", str(int(pid_file.read_text())), "stat").read_text().split()[1] == "(master)"
-        return False
+    def _postfix(self, command: str) -> subprocess.CompletedProcess[str]:
+        return self._as_root("postfix", "-c", f"{self.directory}/config", command)
 
     def _as_root(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
