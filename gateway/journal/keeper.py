@@ -37,7 +37,7 @@ class Keeper:
         self._troubled: set[str] = set()
         self._failure = ""
 
-    def poll(self, stop: threading.Event | None = None) -> int:
+    def poll(self) -> int:
         """Move everything that is there, delete what is done with; the number of records moved.
 
         Raises OSError, sqlite3.Error or JournalError; nothing is lost then, and the next call goes on.
@@ -46,23 +46,21 @@ class Keeper:
         offsets = index.offsets()
         moved = 0
         for path in list_files(self._spool_directory):
-            if stop is not None and stop.is_set():
-                break
             moved += self._take(index, path, offsets.get(path.name, 0))
         self._sweep(index)
         return moved
 
     def run(self, stop: threading.Event) -> None:
-        """Poll until `stop` is set. Never raises for what is wrong with the index or the spool."""
+        """Poll until `stop` is set, and once more. Never raises for what is wrong with index or spool."""
         pause = POLL_SECONDS
-        while not stop.is_set():
-            pause = POLL_SECONDS if self._attempt(stop) else min(pause * 2, MAX_PAUSE)
-            stop.wait(pause)
+        while not stop.wait(pause):
+            pause = POLL_SECONDS if self._attempt() else min(pause * 2, MAX_PAUSE)
+        self._attempt()
         self.close()
 
-    def _attempt(self, stop: threading.Event) -> bool:
+    def _attempt(self) -> bool:
         try:
-            self.poll(stop)
+            self.poll()
         except (OSError, sqlite3.Error, JournalError) as error:
             self.close()
             failure = str(error)
