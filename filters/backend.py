@@ -1,0 +1,228 @@
+"""Connections to scanning daemons: bounded, closed on every way out, and shared out over a pool.
+
+Nothing in here knows what is said on a connection. Sockets are used directly instead of asyncio's
+streams, because a daemon may answer and close while a message is still being sent to it. A stream
+throws what it has received away when a write fails; here the answer can still be read.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from filters.base import FilterError, TooLarge
+from gateway.smtp.endpoint import Endpoint
+
+# Small, so that an address that swallows packets leaves time for the next one.
+CONNECT_TIMEOUT = 5.0
+# How long an address that failed is asked last.
+SET_BACK = 10.0
+# A question given up on after this long counts against the address, an earlier one does not: the
+# client may just have hung up.
+PATIENCE = 10.0
+_WRITE = 131_072
+_READ = 16_384
+
+T = TypeVar("T")
+_AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+
+class Connection:
+    """One connection to a daemon, for one question."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._loop = asyncio.get_running_loop()
+        self.is_cut = False
+
+    async def send(self, pieces: Iterable[bytes]) -> None:
+        """Send all pieces. A peer that closes meanwhile is no error yet: `is_cut` is then true.
+
+        What it said before it closed, if anything, is left for `receive`.
+        """
+        try:
+            buffer = bytearray()
+            for piece in pieces:
+                buffer += piece
+                if len(buffer) >= _WRITE:
+                    await self._loop.sock_sendall(self._socket, buffer)
+                    buffer = bytearray()
+            await self._loop.sock_sendall(self._socket, buffer)
+        except (BrokenPipeError, ConnectionResetError):
+            self.is_cut = True
+
+    def finish(self) -> None:
+        """Tell the peer that nothing more will come."""
+        # A peer that has gone away already needs no telling.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    async def receive(self, limit: int) -> bytes:
+        """Everything up to the end of the connection, be it orderly or not.
+
+        Whether that is a whole answer only its reader can tell. Raises FilterError if it is empty
+        or longer than `limit`.
+        """
+        answer = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while octets := await self._loop.sock_recv(self._socket, _READ):
+                answer += octets
+                if len(answer) > limit:
+                    raise FilterError(f"sent an answer of more than {limit} octets")
+        if not answer:
+            raise FilterError(f"closed {'while being sent to' if self.is_cut else 'without an answer'}")
+        return bytes(answer)
+
+    @contextlib.contextmanager
+    def lend(self, timeout: float) -> Iterator[socket.socket]:
+        """The socket, blocking, for a library in a thread. Taking it back wakes that thread up."""
+        self._socket.settimeout(timeout)
+        try:
+            yield self._socket
+        finally:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.asynccontextmanager
+async def connect(endpoint: Endpoint) -> AsyncIterator[Connection]:
+    """A connection that is closed when the block is left, however it is left.
+
+    Raises FilterError if there is none within CONNECT_TIMEOUT seconds, OSError if it is refused.
+    """
+    with await _open(endpoint) as sock:
+        yield Connection(sock)
+
+
+async def _open(endpoint: Endpoint) -> socket.socket:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            if endpoint.path:
+                return await _connect_socket(socket.AF_UNIX, endpoint.path)
+            return await _open_tcp(endpoint)
+    except TimeoutError:
+        raise FilterError(f"no connection within {CONNECT_TIMEOUT:g} s") from None
+
+
+async def _open_tcp(endpoint: Endpoint) -> socket.socket:
+    """Connect to the first of the host's addresses that takes us."""
+    failure = OSError("the name has no address")
+    for family, _, _, _, address in await _addresses(endpoint):
+        try:
+            sock = await _connect_socket(family, address)
+        except OSError as error:
+            failure = error
+        else:
+            # The last piece of a message must not wait for the acknowledgement of the one before.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+    raise failure
+
+
+async def _addresses(endpoint: Endpoint) -> Sequence[_AddressInfo]:
+    """What getaddrinfo(3) knows about the host. Only a name is worth the trip through a thread."""
+    host, port = endpoint.host, endpoint.port
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+async def _connect_socket(family: int, address: str | tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Pool:
+    """Addresses that answer alike, and a memory of those that failed.
+
+    The healthy address with the fewest questions under way is asked first, in the configured order
+    among equals: scans differ too much in length for taking turns to share them out fairly. One
+    that failed is asked last for a while; if all did, all are tried all the same.
+    """
+
+    def __init__(self, addresses: str | list[str], clock: Callable[[], float] = time.monotonic) -> None:
+        texts = [addresses] if isinstance(addresses, str) else addresses
+        if not texts:
+            raise ValueError("at least one address is needed")
+        self.endpoints = tuple(dict.fromkeys(Endpoint.parse(text) for text in texts))
+        self._clock = clock
+        self._busy = dict.fromkeys(self.endpoints, 0)
+        self._set_back_until: dict[Endpoint, float] = {}
+
+    async def ask(self, question: Callable[[Endpoint], Awaitable[T]]) -> T:
+        """The first answer that can be had; each address is asked at most once.
+
+        Asking again elsewhere is safe even after the message was sent, for a scan changes nothing.
+        TooLarge is an answer. Raises FilterError with what is wrong at every address.
+        """
+        causes = []
+        for endpoint in self._in_order():
+            try:
+                return await self._ask(endpoint, question)
+            except TooLarge as error:
+                raise TooLarge(f"{endpoint}: {error}") from None
+            except (FilterError, OSError) as error:
+                causes.append(f"{endpoint}: {explain(error)}")
+        raise FilterError("; ".join(causes))
+
+    async def ask_each(self, question: Callable[[Endpoint], Awaitable[str]]) -> str:
+        """All addresses' answers in one text. Raises FilterError with that text if one failed."""
+        texts, failed = [], False
+        for endpoint in self.endpoints:
+            try:
+                texts.append(f"{endpoint}: {await question(endpoint)}")
+            except (FilterError, OSError) as error:
+                failed = True
+                texts.append(f"{endpoint}: {explain(error)}")
+        if failed:
+            raise FilterError("; ".join(texts))
+        return "; ".join(texts)
+
+    async def _ask(self, endpoint: Endpoint, question: Callable[[Endpoint], Awaitable[T]]) -> T:
+        started = self._clock()
+        self._busy[endpoint] += 1
+        try:
+            answer = await question(endpoint)
+        except TooLarge:
+            raise
+        except (FilterError, OSError):
+            self._set_back(endpoint)
+            raise
+        except asyncio.CancelledError:
+            if self._clock() - started >= PATIENCE:
+                self._set_back(endpoint)
+            raise
+        finally:
+            self._busy[endpoint] -= 1
+        self._set_back_until.pop(endpoint, None)
+        return answer
+
+    def _set_back(self, endpoint: Endpoint) -> None:
+        self._set_back_until[endpoint] = self._clock() + SET_BACK
+
+    def _in_order(self) -> list[Endpoint]:
+        now = self._clock()
+
+        def rank(endpoint: Endpoint) -> tuple[bool, int]:
+            return self._set_back_until.get(endpoint, now) > now, self._busy[endpoint]
+
+        return sorted(self.endpoints, key=rank)
+
+
+def explain(error: FilterError | OSError) -> str:
+    """What went wrong, in the operating system's words where it was the one to notice."""
+    if isinstance(error, socket.gaierror):
+        return f"name not found ({error.strerror})"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__

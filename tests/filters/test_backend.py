@@ -1,0 +1,223 @@
+"""Addresses, fail-over, and what becomes of sockets."""
+
+import asyncio
+
+import pytest
+
+from filters import backend
+from filters.backend import Pool, connect, explain
+from filters.base import FilterError, TooLarge
+from gateway.smtp.endpoint import Endpoint
+from tests.fakes.server import BlackHole, FakeServer, Nobody, hang, mute, say_early
+
+A, B, C = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Asked:
+    """A question that fails at the addresses it is told to, and remembers whom it was put to."""
+
+    def __init__(self, *failing: str) -> None:
+        self.failing = set(failing)
+        self.order: list[str] = []
+
+    async def __call__(self, endpoint: Endpoint) -> str:
+        self.order.append(str(endpoint))
+        if str(endpoint) in self.failing:
+            raise FilterError("broken")
+        return "well"
+
+    def take_order(self) -> list[str]:
+        order, self.order = self.order, []
+        return order
+
+
+async def test_the_first_address_is_asked_first() -> None:
+    asked = Asked()
+    pool = Pool([A, B])
+    for _ in range(3):
+        assert await pool.ask(asked) == "well"
+    assert asked.order == [A, A, A]
+
+
+async def test_the_address_with_fewer_questions_under_way_is_preferred() -> None:
+    pool = Pool([A, B])
+    release = asyncio.Event()
+    order = []
+
+    async def wait(endpoint: Endpoint) -> None:
+        order.append(str(endpoint))
+        await release.wait()
+
+    questions = []
+    for _ in range(4):
+        questions.append(asyncio.create_task(pool.ask(wait)))
+        await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*questions)
+    assert order == [A, B, A, B]
+
+
+async def test_a_failed_address_is_asked_last_for_a_while() -> None:
+    clock, asked = Clock(), Asked(A)
+    pool = Pool([A, B], clock)
+    await pool.ask(asked)
+    assert asked.take_order() == [A, B]
+    await pool.ask(asked)
+    assert asked.take_order() == [B]
+    clock.now += backend.SET_BACK
+    await pool.ask(asked)
+    assert asked.take_order() == [A, B]
+
+
+async def test_an_address_that_is_well_again_is_forgiven() -> None:
+    clock, asked = Clock(), Asked(A)
+    pool = Pool([A, B], clock)
+    await pool.ask(asked)
+    asked.failing = {B}
+    await pool.ask(asked)
+    assert asked.take_order() == [A, B, B, A]
+    await pool.ask(asked)
+    assert asked.take_order() == [A]
+
+
+async def test_all_are_tried_when_all_have_failed() -> None:
+    asked = Asked(A, B, C)
+    pool = Pool([A, B, C])
+    for _ in range(2):
+        with pytest.raises(FilterError, match=f"{A}: broken; {B}: broken; {C}: broken"):
+            await pool.ask(asked)
+    assert asked.order == [A, B, C] * 2
+
+
+async def test_too_large_is_an_answer_and_no_failure() -> None:
+    order = []
+
+    async def refuse(endpoint: Endpoint) -> None:
+        order.append(str(endpoint))
+        raise TooLarge("too large")
+
+    pool = Pool([A, B])
+    for _ in range(2):
+        with pytest.raises(TooLarge, match=f"{A}: too large"):
+            await pool.ask(refuse)
+    assert order == [A, A]
+
+
+@pytest.mark.parametrize(("seconds", "preferred"), [(backend.PATIENCE, B), (backend.PATIENCE / 2, A)])
+async def test_a_question_cancelled_late_counts_against_the_address(seconds: float, preferred: str) -> None:
+    clock = Clock()
+    pool = Pool([A, B], clock)
+
+    async def never(endpoint: Endpoint) -> None:
+        await asyncio.Event().wait()
+
+    question = asyncio.create_task(pool.ask(never))
+    await asyncio.sleep(0)
+    clock.now += seconds
+    question.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await question
+    asked = Asked()
+    await pool.ask(asked)
+    assert asked.order == [preferred]
+
+
+async def test_each_address_is_probed() -> None:
+    assert await Pool([A, B]).ask_each(Asked()) == f"{A}: well; {B}: well"
+    with pytest.raises(FilterError, match=f"{A}: broken; {B}: well"):
+        await Pool([A, B]).ask_each(Asked(A))
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost", "127.0.0.1:x", "::1:783", "unix:relative", "127.0.0.1:70000"]
+)
+def test_a_bad_address_is_refused_with_the_allowed_forms(address: str) -> None:
+    with pytest.raises(ValueError, match='allowed: "host:port", "\\[v6-address\\]:port" or "unix:/path"'):
+        Pool(address)
+
+
+def test_no_address_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one address"):
+        Pool([])
+
+
+def test_an_address_given_twice_is_one_address() -> None:
+    assert len(Pool([A, A]).endpoints) == 1
+
+
+async def test_a_refused_connection_is_an_os_error() -> None:
+    with Nobody() as nobody, pytest.raises(OSError) as caught:
+        async with connect(Endpoint.parse(nobody.address)):
+            pass
+    assert explain(caught.value) == "connection refused"
+
+
+async def test_a_missing_socket_is_an_os_error(tmp_path) -> None:
+    with pytest.raises(OSError) as caught:
+        async with connect(Endpoint(path=str(tmp_path / "none"))):
+            pass
+    assert explain(caught.value) == "no such file or directory"
+
+
+async def test_an_unknown_name_is_explained() -> None:
+    with pytest.raises(OSError) as caught:
+        async with connect(Endpoint("does-not-exist.invalid", 1)):
+            pass
+    assert explain(caught.value).startswith("name not found")
+
+
+async def test_a_swallowed_connection_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(backend, "CONNECT_TIMEOUT", 0.05)
+    with BlackHole() as hole, pytest.raises(FilterError, match=r"no connection within 0\.05 s"):
+        async with connect(Endpoint.parse(hole.address)):
+            pass
+
+
+async def test_a_host_name_is_connected_to() -> None:
+    async with FakeServer(say_early(b"hello")) as fake:
+        port = fake.address.partition(":")[2]
+        async with connect(Endpoint.parse(f"localhost:{port}")) as connection:
+            assert await connection.receive(100) == b"hello"
+
+
+async def test_leaving_the_block_closes_the_socket() -> None:
+    async def fail_in_the_middle(fake: FakeServer) -> None:
+        async with connect(Endpoint.parse(fake.address)) as connection:
+            await connection.send([b"hello ", b"you"])
+            await fake.wait_for_connections(1)
+            raise KeyError
+
+    async with FakeServer(hang) as fake:
+        with pytest.raises(KeyError):
+            await fail_in_the_middle(fake)
+        assert await fake.last.has_left()
+        assert fake.last.received == b"hello you"
+
+
+async def test_an_answer_given_before_everything_was_sent_can_be_read() -> None:
+    async with FakeServer(say_early(b"enough", after=100_000)) as fake:
+        for _ in range(50):
+            async with connect(Endpoint.parse(fake.address)) as connection:
+                await connection.send(bytes(131_072) for _ in range(200))
+                assert connection.is_cut
+                assert await connection.receive(100) == b"enough"
+
+
+async def test_an_answer_over_the_limit_is_not_read_on() -> None:
+    async with FakeServer(say_early(bytes(100_000))) as fake, connect(Endpoint.parse(fake.address)) as talk:
+        with pytest.raises(FilterError, match="more than 4096 octets"):
+            await talk.receive(4096)
+
+
+async def test_no_answer_is_an_error() -> None:
+    async with FakeServer(mute) as fake, connect(Endpoint.parse(fake.address)) as talk:
+        with pytest.raises(FilterError, match="closed without an answer"):
+            await talk.receive(4096)
