@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+# How the name of a spool file ends; nothing else in the directory is looked at.
+SUFFIX: Final = ".jsonl"
 
 
 @dataclass(frozen=True, slots=True)

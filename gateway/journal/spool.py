@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from gateway.journal.layout import SUFFIX
 from gateway.journal.record import MAX_LINE, Record, decode
-from gateway.journal.writer import SUFFIX
 
 # O_NONBLOCK: a FIFO put into the spool must not stop its reader.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import structlog
 
+from gateway.journal.layout import SUFFIX
 from gateway.journal.record import Record, encode
-
-SUFFIX = ".jsonl"
 
 # The group may read: the keeper runs under another UID.
 _MODE = 0o640

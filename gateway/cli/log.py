@@ -1,0 +1,124 @@
+"""`sluicegate log`: search the records, newest last."""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli.common import config_option
+from gateway.cli.records import json_line, reading_journal
+from gateway.journal.record import STAGES, VERDICTS, Record, decode
+from gateway.journal.search import DEFAULT_LIMIT, Query, follow, search_lines
+from gateway.journal.text import cut, padded, visible, width
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE = re.compile(r"(\d+)([smhdw])")
+
+_HEADINGS = ("TIME", "VERDICT", "STAGE", "REASON", "REFERENCE", "CLIENT", "SENDER", "RECIPIENTS", "SUBJECT")
+# Columns begin so wide, for those who follow: what comes later should stand below what came first.
+_WIDTHS = (20, 11, 11, 18, 9, 15, 24, 24)
+_WIDEST = 40  # one long address must not push the others off the screen
+_BLOCK = 500
+_COLOURS = {
+    "accepted": "green",
+    "rejected": "red",
+    "tempfailed": "yellow",
+    "quarantined": "magenta",
+    "aborted": "bright_black",
+}
+
+
+class _Since(click.ParamType[datetime]):
+    name = "age or time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            if found := _AGE.fullmatch(value):
+                return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is neither an age such as 30m, 2h or 7d nor an ISO 8601 time", param, ctx)
+
+
+@click.command("log")
+@click.option("--since", type=_Since(), help="Not older than 30m, 2h, 7d, or an ISO 8601 time (local).")
+@click.option("--verdict", type=click.Choice(VERDICTS), help="What became of it.")
+@click.option("--reason", help="The reason's slug, such as spam-score.")
+@click.option("--client", help="Address, network (CIDR) or name of the sending host.")
+@click.option("--sender", help="Address or @domain; '<>' is the null sender.")
+@click.option("--recipient", help="Address or @domain.")
+@click.option("--stage", type=click.Choice(STAGES), help="Where it was decided, or told to the client.")
+@click.option("--text", help="Words that occur in subject, addresses, names, reply or detail; all of them.")
+@click.option("--follow", "is_following", is_flag=True, help="Go on with what comes in.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    help="The newest so many.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One record a line, as it was recorded.")
+@config_option
+def command(config_file: Path, *, is_following: bool, as_json: bool, **demands: Any) -> None:
+    """Search the records, newest last. Everything that is given must match."""
+    query = Query(**demands)
+    with reading_journal(config_file) as layout:
+        lines = (follow if is_following else search_lines)(layout.index, layout.spool, query)
+        output = map(json_line, lines) if as_json else _table(lines, 1 if is_following else _BLOCK)
+        for line in output:
+            sys.stdout.buffer.write(line)
+            if is_following:
+                sys.stdout.buffer.flush()
+        sys.stdout.buffer.flush()
+
+
+def _table(lines: Iterator[bytes], block_size: int) -> Iterator[bytes]:
+    """Aligned columns; on a terminal in colour, and cut to its width."""
+    widths = list(_WIDTHS)
+    is_terminal = sys.stdout.isatty()
+    terminal = shutil.get_terminal_size().columns if is_terminal else None
+    rows: Iterable[tuple[str, ...]] = [_HEADINGS]
+    while block := [_cells(decode(line)) for line in islice(lines, block_size)]:
+        columns_of_cells = zip(*(row[:-1] for row in block), strict=True)
+        widths = [
+            min(max(before, *map(width, cells)), _WIDEST)
+            for before, cells in zip(widths, columns_of_cells, strict=True)
+        ]
+        for row in (*rows, *block):
+            yield f"{_row(row, widths, terminal)}\n".encode()
+        rows = []
+
+
+def _cells(record: Record) -> tuple[str, ...]:
+    subject = record.message.subject if record.message else None
+    cells = (
+        f"{record.time[:19]}Z",
+        record.verdict,
+        record.stage,
+        record.reason,
+        record.reference,
+        record.client.address,
+        record.reverse_path or "-",
+        " ".join(record.recipients) or "-",
+        subject or record.detail or "-",
+    )
+    return tuple(map(visible, cells))
+
+
+def _row(cells: tuple[str, ...], widths: list[int], columns: int | None) -> str:
+    """One line; `columns` is the terminal's width, or `None` where there is no terminal."""
+    line = "  ".join([*map(padded, cells[:-1], widths), cells[-1]])
+    if columns is None:
+        return line
+    line = cut(line, columns)
+    colour = _COLOURS.get(cells[1])
+    before, verdict, after = line.partition(cells[1])
+    return f"{before}{click.style(verdict, fg=colour)}{after}" if colour else line

@@ -1,0 +1,147 @@
+"""What would have changed a decision: from its reason and its evidence, to what an operator can do.
+
+Pure. Speaks of options by their names in the configuration file, and never recommends anything:
+whether the decision was right is not known here.
+"""
+
+from collections.abc import Callable, Iterator
+
+from gateway.journal.record import Record
+
+_Advice = Iterator[str]
+
+
+def what_would_change(record: Record) -> list[str]:
+    """One sentence for each thing that would have led to another verdict; at least one."""
+    if record.verdict in {"accepted", "quarantined"}:
+        return list(_of_accepted(record)) or ["No filter and no policy had anything against it."]
+    special = _BY_REASON.get(record.reason)
+    if special is None and record.reason.startswith("downstream-"):
+        special = _of_downstream
+    sentences = list(special(record)) if special else []
+    return [*sentences, *_of_policy(record, explained=bool(sentences))]
+
+
+def _of_policy(record: Record, *, explained: bool) -> _Advice:
+    """What is true of every policy; without one, and nothing said yet, that it is a rule of the gateway."""
+    if record.policy is not None:
+        if not explained:
+            yield f"Policy {record.policy} decided {record.reason}; its options: [policies.{record.policy}]."
+        yield f'With mode = "warn" in [policies.{record.policy}] it is only recorded, and the mail goes on.'
+    elif not explained:
+        yield f"The gateway itself decided {record.reason}; no policy or filter has a say in that."
+
+
+def _of_accepted(record: Record) -> _Advice:
+    for policy, opinion in record.opinions.items():
+        if str(opinion.get("verdict", "")).startswith("would-"):
+            reason = opinion.get("reason")
+            yield f'Policy {policy} in mode = "enforce" would have refused it: {reason}.'
+    if record.policy is not None:
+        yield f"Policy {record.policy} accepted it for {record.reason}: without it, later policies are asked."
+    for source, failure, option in _failures(record):
+        yield f'Filter {source} gave no finding ({failure}): {option} = "tempfail" refuses such mail for now.'
+
+
+def _of_spam_score(record: Record) -> _Advice:
+    report = record.evidence.get("SpamReport", {})
+    policy = record.policy or "spam"
+    yield (
+        f"Score {report.get('score', 'unknown')} against reject_score of policy {policy}: "
+        "a score below it, or a higher reject_score."
+    )
+    rules = report.get("rules")
+    if isinstance(rules, list) and rules:
+        yield f"The score is the sum of these rules: {' '.join(map(str, rules))}."
+
+
+def _of_virus(record: Record) -> _Advice:
+    signature = record.evidence.get("VirusReport", {}).get("signature") or record.detail
+    yield f"A message without {signature}; a false alarm ends with the scanner's list of what to ignore."
+
+
+def _of_blocklist(record: Record) -> _Advice:
+    listings = record.evidence.get("Listings", {})
+    zones = listings.get("zones")
+    if isinstance(zones, dict) and zones:
+        yield f"{record.client.address} is listed by {', '.join(map(str, zones))}: not being listed there."
+    yield (
+        f"Weight {listings.get('total', 'unknown')} against reject_weight "
+        f"of policy {record.policy or 'blocklist'}: smaller ones in [filters.dnsbl.zones], or a higher one."
+    )
+
+
+def _of_relay_denied(record: Record) -> _Advice:
+    domains = sorted({recipient.rpartition("@")[2] for recipient in record.recipients})
+    yield f"{', '.join(domains) or 'The domain'} is in the domains of no [[relay]]: an entry that has it."
+
+
+def _of_failed_filter(record: Record) -> _Advice:
+    for source, failure, option in _failures(record):
+        yield f"Filter {source} gave no answer ({failure}): an answer from it."
+        yield f'{option} = "accept" in [filters.{source}] lets mail pass without it, and its header says so.'
+
+
+def _failures(record: Record) -> Iterator[tuple[str, str, str]]:
+    """Filters that gave no finding: name, what happened, and the option that says what it means."""
+    for fields in record.evidence.values():
+        for option in ("unavailable", "skipped"):
+            if option in fields:
+                yield str(fields.get("source", "unknown")), f"{option}: {fields[option]}", option
+
+
+def _of_policy_error(record: Record) -> _Advice:
+    last = record.detail.strip().splitlines()[-1:] or ["no detail"]
+    yield f"Policy {record.policy} must not raise; it did: {last[0]}"
+
+
+def _of_unknown_recipient(record: Record) -> _Advice:
+    recipients = " ".join(record.recipients) or "such recipient"
+    yield f"The downstream MTA knows no {recipients}: a mailbox or alias there."
+
+
+def _of_downstream(record: Record) -> _Advice:
+    if record.downstream is None:
+        yield "The downstream MTA could not be reached: see [[relay]] address, and whether it runs."
+        return
+    said = record.downstream.reply or "nothing"
+    yield f"{record.downstream.address} said {said!r}: another answer from it; the client was told the same."
+
+
+def _saying(*sentences: str) -> Callable[[Record], _Advice]:
+    """Advice that is the same for every record."""
+
+    def advice(record: Record) -> _Advice:
+        yield from sentences
+
+    return advice
+
+
+_BY_REASON: dict[str, Callable[[Record], _Advice]] = {
+    "spam-score": _of_spam_score,
+    "virus-found": _of_virus,
+    "dns-blocklisted": _of_blocklist,
+    "relay-denied": _of_relay_denied,
+    "evidence-unavailable": _of_failed_filter,
+    "scan-skipped": _of_failed_filter,
+    "policy-error": _of_policy_error,
+    "unknown-recipient": _of_unknown_recipient,
+    "greylisted": _saying("Time: the same client, sender and recipient are let pass at a later attempt."),
+    "rate-limited": _saying(
+        "Time, or fewer messages from this client; the limit is an option of the rate filter."
+    ),
+    "message-too-big": _saying("A smaller message, or a larger max_message_size in [gateway]."),
+    "bare-newline": _saying(
+        "A client that ends every line with CR LF (RFC 5321 section 2.3.8).",
+        'bare_newline = "normalize" in the [[listener]] takes such mail, and rewrites it.',
+    ),
+    "dmarc-failed": _saying(
+        "An SPF or DKIM result that passes and agrees with the From domain, or another policy of that domain."
+    ),
+    "deadline-exceeded": _saying("Faster filters or a faster downstream, or a larger deadline in [gateway]."),
+    "overloaded": _saying("Fewer connections at once, or a larger max_connections in the [[listener]]."),
+    "other-profile": _saying(
+        "Nothing need: the sender tries this recipient again, in a transaction of its own."
+    ),
+    "client-disconnected": _saying("A client that waits for the answer; it hung up before there was one."),
+}

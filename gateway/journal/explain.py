@@ -1,0 +1,135 @@
+"""The whole story of one decision, for people: what is in its record, and what would change it.
+
+Pure: a record in, text out. What the sender chose cannot steer a terminal.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway.journal.advice import what_would_change
+from gateway.journal.record import ClientRecord, MessageRecord, Record, ReplyRecord
+from gateway.journal.text import padded, visible, width
+
+_Rows = list[tuple[str, ...]]
+
+
+def explain(record: Record) -> str:
+    """Several lines of aligned text, without a newline at the end."""
+    lines = [
+        *_table(list(_facts(record)), ""),
+        *_section("Filters asked", list(_evidence(record.evidence)), "no filter was asked"),
+        *_section("Policies, in the order they spoke", list(_opinions(record.opinions)), "none was asked"),
+        *_section("What would change it", [("-", advice) for advice in what_would_change(record)], ""),
+    ]
+    return "\n".join(visible(line) for line in lines)
+
+
+def _facts(record: Record) -> Iterator[tuple[str, ...]]:
+    yield "Reference", record.reference
+    yield "Verdict", f"{record.verdict}: {record.reason}"
+    yield "Decided", _decided(record)
+    for number, line in enumerate(record.detail.splitlines()):
+        yield "" if number else "Detail", line
+    yield "When", f"{record.time} on {record.node}, listener {record.listener}"
+    yield "Client", _client(record.client)
+    yield "Sender", record.reverse_path or "not given yet"
+    yield "Recipients", " ".join(record.recipients) or "none"
+    if record.message:
+        yield from _message(record.message)
+    yield "Reply", _reply(record.reply)
+    if record.downstream:
+        said = record.downstream.reply or "nothing"
+        yield "Downstream", f"{record.downstream.address} said: {said}"
+    if record.elapsed:
+        times = (f"{stage} {_duration(seconds)}" for stage, seconds in record.elapsed.items())
+        yield "Time taken", ", ".join(times)
+
+
+def _decided(record: Record) -> str:
+    by = f"by policy {record.policy}" if record.policy else "by the gateway itself"
+    spoken = "" if record.spoken == record.stage else f", told to the client at {record.spoken}"
+    return f"{by}, at {record.stage}{spoken}"
+
+
+def _client(client: ClientRecord) -> str:
+    parts = [
+        f"{client.address} port {client.port}",
+        f"name {client.name}" if client.name else "no verified name",
+        f"HELO {client.helo}" if client.helo else "no HELO",
+        client.tls or "no TLS",
+    ]
+    if client.authenticated:
+        parts.append(f"authenticated as {client.authenticated}")
+    return ", ".join(parts)
+
+
+def _message(message: MessageRecord) -> Iterator[tuple[str, ...]]:
+    yield "Message", f"{message.size} octets, SHA-256 {message.digest}"
+    for name, value in (("Subject", message.subject), ("From", message.from_)):
+        if value is not None:
+            yield name, value
+    if message.message_id is not None:
+        yield "Message-ID", message.message_id
+
+
+def _reply(reply: ReplyRecord | None) -> str:
+    if reply is None:
+        return "none was sent"
+    return " ".join(filter(None, (str(reply.code), reply.status, reply.text)))
+
+
+def _evidence(evidence: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for kind, fields in evidence.items():
+        values = {name: value for name, value in fields.items() if name not in {"source", "elapsed"}}
+        answer = ", ".join(f"{name}: {_value(value)}" for name, value in values.items())
+        source = str(fields.get("source", "unknown"))
+        yield kind, f"from {source}", _duration(fields.get("elapsed")), answer or "no details"
+
+
+def _opinions(opinions: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for policy, opinion in opinions.items():
+        mode = f"mode {opinion.get('mode', 'unknown')}"
+        yield policy, f"at {opinion.get('stage', 'unknown')}", mode, _opinion(opinion)
+
+
+def _opinion(opinion: Mapping[str, Any]) -> str:
+    verdict = opinion.get("verdict")
+    if verdict is None:
+        return "no opinion"
+    said = " ".join(str(part) for part in (verdict, opinion.get("reason")) if part)
+    detail = str(opinion.get("detail") or "").strip()
+    # Of a traceback, the last line says what happened; the rest is above, under "Detail".
+    return f"{said}: {detail.splitlines()[-1]}" if detail else said
+
+
+def _value(value: object) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return " ".join(_value(item) for item in value) or "none"
+        case dict():
+            return (
+                " ".join(f"{name}={_value(item).replace(' ', ',')}" for name, item in value.items()) or "none"
+            )
+        case _:
+            return str(value)
+
+
+def _duration(seconds: object) -> str:
+    if not isinstance(seconds, int | float):
+        return "time unknown"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def _section(title: str, rows: _Rows, otherwise: str) -> list[str]:
+    return ["", title, *(_table(rows, "  ") if rows else [f"  {otherwise}"])]
+
+
+def _table(rows: _Rows, indent: str) -> list[str]:
+    """Aligned columns, the last as wide as it likes. Widths are those of what will be shown."""
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*shown, strict=True)][:-1]
+    return [indent + "  ".join([*map(padded, row[:-1], widths), row[-1]]).rstrip() for row in shown]
