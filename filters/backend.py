@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from filters.base import FilterError, TooLarge
 from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.reply import printable
 
 # Small, so that an address that swallows packets leaves time for the next one.
 CONNECT_TIMEOUT = 5.0
@@ -23,6 +24,7 @@ SET_BACK = 10.0
 # A question given up on after this long counts against the address, an earlier one does not: the
 # client may just have hung up.
 PATIENCE = 10.0
+_MAX_QUOTED = 100
 _WRITE = 131_072
 _READ = 16_384
 
@@ -226,3 +228,8 @@ def explain(error: FilterError | OSError) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__
+
+
+def quote(answer: bytes) -> str:
+    """The beginning of an answer that makes no sense, fit for a log."""
+    return repr(printable(answer[:_MAX_QUOTED].rstrip(b"\0\r\n").decode("latin-1")))

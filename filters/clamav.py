@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pyclamd
 
-from filters.backend import Connection, Pool, connect
+from filters.backend import Connection, Pool, connect, quote
 from filters.base import Cost, Filter, FilterError, TooLarge
 from filters.evidence import VirusReport
 from gateway.smtp.endpoint import Endpoint
@@ -24,7 +24,6 @@ _FOUND = re.compile(rb"stream: ([^\0]+) FOUND\0")
 _OVER_LIMIT = b"INSTREAM size limit exceeded"
 _MAX_ANSWER = 4096
 _MAX_SIGNATURE = 200
-_MAX_QUOTED = 100
 # pyclamd waits up to five times as long as it is told to.
 _PROBE_TIMEOUT = 2.0
 
@@ -83,16 +82,12 @@ def _understand(answer: bytes, connection: Connection) -> VirusReport:
     if answer.startswith(_OVER_LIMIT):
         raise TooLarge("the message is longer than clamd's StreamMaxLength")
     if connection.is_cut:
-        raise FilterError(f"answered {_quote(answer)} and closed before it was sent the whole message")
+        raise FilterError(f"answered {quote(answer)} and closed before it was sent the whole message")
     if answer == _CLEAN:
         return VirusReport()
     if found := _FOUND.fullmatch(answer):
         return VirusReport(printable(found[1].decode("latin-1"))[:_MAX_SIGNATURE])
-    raise FilterError(f"answered {_quote(answer)}")
-
-
-def _quote(answer: bytes) -> str:
-    return repr(printable(answer[:_MAX_QUOTED].rstrip(b"\0\r\n").decode("latin-1")))
+    raise FilterError(f"answered {quote(answer)}")
 
 
 class _Clamd(pyclamd.ClamdNetworkSocket):  # type: ignore[misc]  # pyclamd has no types
@@ -114,5 +109,5 @@ async def _ask_version(endpoint: Endpoint) -> str:
             version = await asyncio.to_thread(_Clamd(sock).version)
     # Silence is an empty string to pyclamd, and octets it cannot decode stay octets.
     if not isinstance(version, str) or not version.startswith("ClamAV "):
-        raise FilterError(f"answered {version!r:.{_MAX_QUOTED}} to VERSION")
+        raise FilterError(f"answered {version!r:.100} to VERSION")
     return printable(version)

@@ -19,17 +19,6 @@ def answer(reply: bytes) -> Behaviour:
     return behave
 
 
-def trickle(reply: bytes) -> Behaviour:
-    """Answer with one octet, then with nothing more."""
-
-    def behave(talk: Conversation) -> None:
-        read_request(talk)
-        talk.say(reply[:1])
-        talk.wait_until_left()
-
-    return behave
-
-
 def limit_size(limit: int) -> Behaviour:
     """Say at the first chunk that goes over the limit that it does, and close with the rest unread."""
 

@@ -21,13 +21,15 @@ LONGEST_TALK = 60.0
 class Conversation:
     """One connection as the fake sees it.
 
-    `received` is everything the peer sent; `left` is set once the peer has closed or reset.
+    `received` is everything the peer sent, `content` the message and `fields` the header of the
+    request, if the protocol has one; `left` is set once the peer has closed or reset.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.received = bytearray()
         self.content = b""
+        self.fields: dict[str, str] = {}
         self.left = threading.Event()
         self.stopped = threading.Event()
 
@@ -91,6 +93,12 @@ def mute(talk: Conversation) -> None:
 
 def hang(talk: Conversation) -> None:
     """Read everything, answer nothing."""
+    talk.wait_until_left()
+
+
+def trickle(talk: Conversation) -> None:
+    """Answer with one octet, then with nothing more."""
+    talk.say(b"s")
     talk.wait_until_left()
 
 

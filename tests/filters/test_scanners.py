@@ -9,8 +9,9 @@ import pytest
 from filters import backend
 from filters.base import Filter, FilterError
 from filters.clamav import ClamAV
-from filters.evidence import Finding, VirusReport
-from tests.fakes import clamd
+from filters.evidence import Finding, SpamReport, VirusReport
+from filters.spamassassin import SpamAssassin
+from tests.fakes import spamd
 from tests.fakes.clamd import FakeClamd
 from tests.fakes.server import (
     Behaviour,
@@ -23,7 +24,9 @@ from tests.fakes.server import (
     mute,
     reset_after,
     say_early,
+    trickle,
 )
+from tests.fakes.spamd import FakeSpamd
 from tests.fakes.transactions import at_end_of_data
 
 
@@ -37,11 +40,14 @@ class Scanner:
     answer: bytes
 
     def at(self, address: str | list[str]) -> Filter:
-        return self.filter(address=address)  # type: ignore[call-arg]
+        return self.filter(address=address, max_size=100_000_000)  # type: ignore[call-arg]
 
 
 SCANNERS = {
     "clamav": Scanner(ClamAV, FakeClamd, VirusReport(), b"stream: OK\0"),
+    "spamassassin": Scanner(
+        SpamAssassin, FakeSpamd, SpamReport(0.0, 5.0, ("NO_RECEIVED",)), spamd.symbols(0.0, ["NO_RECEIVED"])
+    ),
 }
 
 LARGE = b"Subject: large\r\n\r\n" + b"0123456789" * 40_000
@@ -56,7 +62,7 @@ BROKEN: dict[str, Behaviour] = {
     "line-without-end": say_early(b"x" * 1_000_000),
     "newlines": say_early(b"\r\n" * 1000),
 }
-SILENT: dict[str, Behaviour] = {"hangs": hang, "deaf": deaf, "trickles": clamd.trickle(b"stream: OK\0")}
+SILENT: dict[str, Behaviour] = {"hangs": hang, "deaf": deaf, "trickles": trickle}
 
 
 @pytest.fixture(params=SCANNERS)
