@@ -65,15 +65,6 @@ class Skipped:
 Outcome = Finding | Unavailable | Skipped
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """One filter's outcome, with the filter's name and the seconds it took."""
-
-    outcome: Outcome
-    source: str
-    elapsed: float
-
-
 class MissingEvidence(KeyError):
     """A policy asked for evidence that it did not declare in `needs`."""
 

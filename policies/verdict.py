@@ -58,6 +58,8 @@ _TEXTS = {
     "message-too-big": "Message too big",
     "bare-newline": "Message refused: bare CR or LF in the content (RFC 5321 section 2.3.8)",
     "evidence-unavailable": "A check is temporarily unavailable, please try again later",
+    "scan-skipped": "Message refused: it is too large to be checked",
+    "deadline-exceeded": "Checking took too long, please try again later",
     "policy-error": "Temporary local problem, please try again later",
     "greylisted": "Please try again later",
     "rate-limited": "Too much mail from you, please try again later",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 _END = b"\r\n.\r\n"
+_PIECE = 65_536
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -25,13 +26,14 @@ class ContentReader:
     """Recognises the end of data in octets that arrive in pieces of any size.
 
     `feed` returns the decoded content of the piece. Once the end was seen `at_end` is true and
-    `rest` holds what came behind it: the client's next commands.
+    `rest` holds what came behind it: the client's next commands. `must_refuse` is true once there
+    was a bare CR or LF that must not be rewritten.
     """
 
     def __init__(self, bare_newline: BareNewline) -> None:
         self.at_end = False
         self.rest = b""
-        self.has_bare_newline = False
+        self.must_refuse = False
         self._normalize = bare_newline is BareNewline.NORMALIZE
         # The CRLF of the DATA command itself: a dot in the very first line is at a line start, too.
         self._held = b"\r\n"
@@ -58,10 +60,15 @@ class ContentReader:
             content, self._skip = content[self._skip :], 0
         pairs = content.count(b"\r\n")
         if content.count(b"\n") != pairs or content.count(b"\r") != pairs:
-            self.has_bare_newline = True
             if self._normalize:
-                content = _BARE.sub(b"\r\n", content)
+                return normalized(content)
+            self.must_refuse = True
         return content
+
+
+def normalized(octets: bytes) -> bytes:
+    """Every bare CR and bare LF made a CRLF."""
+    return _BARE.sub(b"\r\n", octets)
 
 
 def _undecided(octets: bytes) -> int:
@@ -73,10 +80,21 @@ def _undecided(octets: bytes) -> int:
 
 
 def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The content as it goes over the wire: dots stuffed, the final CRLF.CRLF included."""
+    """The content as it goes over the wire: dots stuffed, the end of data as the last piece's end.
+
+    Pieces are large: a small message with its end of data is one.
+    """
     line_start = True
+    held: list[bytes] = []
+    room = _PIECE
     for chunk in chunks:
-        wire = chunk.replace(b"\n.", b"\n..")
-        yield b"." + wire if line_start and chunk.startswith(b".") else wire
+        if line_start and chunk.startswith(b"."):
+            held.append(b".")
+        held.append(chunk.replace(b"\n.", b"\n.."))
         line_start = chunk.endswith(b"\n") if chunk else line_start
-    yield b".\r\n" if line_start else b"\r\n.\r\n"
+        room -= len(chunk)
+        if room <= 0:
+            yield b"".join(held)
+            held, room = [], _PIECE
+    held.append(b".\r\n" if line_start else _END)
+    yield b"".join(held)

@@ -1,0 +1,165 @@
+"""From a configuration to the things that work: filters, policies, pipeline, router.
+
+What must agree between sections is checked here, where everything is known: policies exist, what
+they need is found by a configured filter and in time, options fit their signatures.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from filters.base import Filter
+from filters.evidence import Finding
+from filters.route import Routes
+from gateway.config import Config, ConfigError
+from gateway.config.options import meant, options_of, read_options
+from gateway.config.schema import FilterSection, PolicySection
+from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
+from gateway.plugins import Plugin, PluginError, Plugins, discover
+from gateway.relay.router import Destination, Router
+from gateway.smtp.endpoint import Endpoint
+from policies.policy import Policy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A configuration put together. `filters` includes the relay table's own."""
+
+    config: Config
+    filters: tuple[FilterSetting, ...]
+    policies: tuple[PolicySetting, ...]
+    router: Router
+
+    def pipeline(self) -> Pipeline:
+        """A pipeline over these filters and policies."""
+        return Pipeline(self.policies, self.filters)
+
+    async def close(self) -> None:
+        """Let the filters give back what they hold."""
+        for setting in self.filters:
+            await setting.filter.close()
+
+
+def find_plugins(config: Config) -> Plugins:
+    """Everything installed and everything in the configured directory. Raises ConfigError."""
+    directory = config.policies.directory
+    try:
+        return discover(Path(directory) if directory else None)
+    except PluginError as error:
+        raise ConfigError("[policies]", "directory", str(error), config.file) from error
+
+
+def assemble(config: Config) -> Assembly:
+    """Put a configuration together. Raises ConfigError."""
+    plugins = find_plugins(config)
+    router = _router(config)
+    try:
+        filters = (*_filters(config, plugins), _routes(router))
+        policies = tuple(_policies(config, plugins))
+        _check_needs(policies, filters, plugins)
+    except ConfigError as error:
+        raise error.in_file(config.file) from None
+    return Assembly(config, filters, policies, router)
+
+
+def _router(config: Config) -> Router:
+    return Router(
+        [
+            Destination(relay.domains, tuple(Endpoint.parse(each) for each in relay.address), relay.identify)
+            for relay in config.relay
+        ]
+    )
+
+
+def _routes(router: Router) -> FilterSetting:
+    """The relay table as evidence, for the policy that keeps this from being an open relay."""
+    domains = [domain for destination in router.destinations for domain in destination.domains]
+    return FilterSetting(Routes(domains))
+
+
+# Filters
+
+
+def _filters(config: Config, plugins: Plugins) -> Iterator[FilterSetting]:
+    for name, section in config.filters.items():
+        where = f"[filters.{name}]"
+        if name not in plugins.filters:
+            raise ConfigError(where, "", f"no such filter; {meant(name, plugins.filters)}")
+        kind = _load(where, plugins.filters[name])
+        yield FilterSetting(
+            _build(where, kind, section), section.timeout, section.unavailable, section.skipped
+        )
+
+
+def _build(where: str, kind: type[Filter], section: FilterSection) -> Filter:
+    common = tuple(key for key in FilterSection.__struct_fields__ if key != "options")
+    options = read_options(where, section.options, options_of(kind.__init__), common)
+    try:
+        return kind(**options)
+    except ValueError as error:
+        raise ConfigError(where, "", str(error)) from None
+
+
+# Policies
+
+
+def _policies(config: Config, plugins: Plugins) -> Iterator[PolicySetting]:
+    for name in config.policies.settings:
+        if name not in plugins.policies:
+            raise ConfigError(f"[policies.{name}]", "", f"no such policy; {meant(name, plugins.policies)}")
+    for name in config.policies.order:
+        if name not in plugins.policies:
+            problem = f"no such policy: {name!r}; {meant(name, plugins.policies)}"
+            raise ConfigError("[policies]", "order", problem)
+        where = f"[policies.{name}]"
+        policy = _load(where, plugins.policies[name])
+        section = config.policies.settings.get(name, PolicySection())
+        options = read_options(where, section.options, options_of(policy.function), ("mode",))
+        if section.mode != "off":
+            yield PolicySetting(policy, options, section.mode == "enforce")
+    if len(set(config.policies.order)) < len(config.policies.order):
+        raise ConfigError("[policies]", "order", "a policy is named twice")
+
+
+def _load(where: str, plugin: Plugin[T]) -> T:
+    try:
+        return plugin.load()
+    except PluginError as error:
+        raise ConfigError(where, "", str(error)) from error
+
+
+# Between them
+
+
+def _check_needs(
+    policies: tuple[PolicySetting, ...], filters: tuple[FilterSetting, ...], plugins: Plugins
+) -> None:
+    """Each need is found by exactly one configured filter, no later than the policy is asked."""
+    finders: dict[type[Finding], Filter] = {}
+    for setting in filters:
+        finder = setting.filter
+        other = finders.setdefault(finder.finds, finder)
+        if other is not finder:
+            problem = f"finds {finder.finds.__name__}, as [filters.{other.name}] does: only one can"
+            raise ConfigError(f"[filters.{finder.name}]", "", problem)
+    for policy in (setting.policy for setting in policies):
+        for need in policy.needs:
+            _check_need(policy, need, finders.get(need), plugins)
+
+
+def _check_need(policy: Policy, need: type[Finding], finder: Filter | None, plugins: Plugins) -> None:
+    where = ("[policies]", "order")
+    if finder is None:
+        candidates = [name for name, plugin in plugins.filters.items() if plugin.load().finds is need]
+        sections = " or ".join(f"[filters.{name}]" for name in candidates) or "a filter that finds it"
+        problem = f"policy {policy.name!r} needs {need.__name__}, which no filter finds; configure {sections}"
+        raise ConfigError(*where, problem)
+    if policy.stage.is_before(finder.stage):
+        problem = (
+            f"policy {policy.name!r} is asked at {policy.stage.value} and needs {need.__name__}, "
+            f"which {finder.name} cannot find before {finder.stage.value}"
+        )
+        raise ConfigError(*where, problem)

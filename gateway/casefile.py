@@ -1,0 +1,117 @@
+"""The case file: everything found out and said about one session, transaction or recipient.
+
+A session's file is opened at connect. Each transaction works on a fork of it, each recipient on a
+fork of that, so what belongs to the narrower thing goes away with it and nothing is reset by hand.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgspec
+
+from filters.evidence import Finding, Outcome, Skipped, Unavailable
+from gateway.smtp.transaction import Stage
+from policies.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """One filter's outcome: the filter's name, the seconds it took, the stage it speaks about."""
+
+    outcome: Outcome
+    source: str
+    elapsed: float
+    scope: Stage
+
+    def as_record(self) -> dict[str, Any]:
+        """As the record has it (INTERFACE: Records, `evidence`)."""
+        about = {"source": self.source, "elapsed": round(self.elapsed, 6)}
+        match self.outcome:
+            case Unavailable(cause=cause):
+                return {"unavailable": cause, **about}
+            case Skipped(cause=cause):
+                return {"skipped": cause, **about}
+            case finding:
+                return {**msgspec.to_builtins(finding), **about}
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one policy said. `enforced` is false in `mode = "warn"`."""
+
+    verdict: Verdict | None
+    stage: Stage
+    enforced: bool
+
+    def as_record(self) -> dict[str, Any]:
+        """As the record has it (INTERFACE: Records, `opinions`)."""
+        record: dict[str, Any] = {
+            "verdict": None,
+            "mode": "enforce" if self.enforced else "warn",
+            "stage": self.stage.value,
+        }
+        if self.verdict is not None:
+            decision = self.verdict.decision.value
+            record["verdict"] = decision if self.enforced else f"would-{decision}"
+            record["reason"] = self.verdict.reason
+            record["detail"] = self.verdict.detail
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, who gave it, and at which stage, by the record's names of stages.
+
+    `policy` is `None` where the gateway itself or the downstream decided.
+    """
+
+    verdict: Verdict
+    policy: str | None
+    stage: str
+
+
+@dataclass(slots=True)
+class CaseFile:
+    """Evidence by type, opinions by policy, marks in order, seconds per stage.
+
+    `deferral` is the first verdict that a failure (not a policy's will) led to: mail is tempfailed
+    for it unless a later policy knows the message for junk. `unscanned` names the filters that mail
+    may pass without, because the operator said so or because it was too large for them.
+    """
+
+    evidence: dict[type[Finding], Gathered] = field(default_factory=dict)
+    opinions: dict[str, Opinion] = field(default_factory=dict)
+    marks: list[tuple[str, str]] = field(default_factory=list)
+    unscanned: dict[str, str] = field(default_factory=dict)
+    elapsed: dict[str, float] = field(default_factory=dict)
+    deferral: Judgement | None = None
+
+    def fork(self, stage: Stage) -> Self:
+        """A copy to go on with from this stage; evidence about this stage or later is left behind."""
+        return type(self)(
+            {kind: found for kind, found in self.evidence.items() if found.scope.is_before(stage)},
+            dict(self.opinions),
+            list(self.marks),
+            dict(self.unscanned),
+            dict(self.elapsed),
+            self.deferral,
+        )
+
+    def absorb(self, other: "CaseFile") -> None:
+        """Take over what a fork has learnt since."""
+        self.evidence |= other.evidence
+        self.opinions |= other.opinions
+        self.marks = list(dict.fromkeys(self.marks + other.marks))
+        self.unscanned |= other.unscanned
+        self.elapsed |= other.elapsed
+        self.deferral = self.deferral or other.deferral
+
+    def conclude(self, judgement: Judgement | None) -> Judgement | None:
+        """The refusal to speak now, if any: a policy's own, else the remembered deferral."""
+        if judgement is not None and judgement.verdict.is_refusal:
+            return judgement
+        return self.deferral
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Count time towards a stage."""
+        self.elapsed[stage] = round(self.elapsed.get(stage, 0.0) + seconds, 6)

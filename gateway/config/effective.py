@@ -1,0 +1,64 @@
+"""The configuration as it is in force, every default filled in, in TOML."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.assembly import Assembly
+from gateway.config.options import options_of
+
+
+def effective(assembly: Assembly) -> str:
+    """The whole configuration as a TOML text that could be its own configuration file."""
+    return "\n".join(_lines(assembly)) + "\n"
+
+
+def _lines(assembly: Assembly) -> Iterator[str]:
+    config = assembly.config
+    yield from _section("[gateway]", msgspec.structs.asdict(config.gateway))
+    for listener in config.listener:
+        yield from _section("[[listener]]", msgspec.structs.asdict(listener))
+    for relay in config.relay:
+        yield from _section("[[relay]]", msgspec.structs.asdict(relay))
+    for setting in assembly.filters:
+        section = config.filters.get(setting.filter.name)
+        if section is not None:
+            common = msgspec.structs.asdict(section)
+            options = _defaults(type(setting.filter).__init__) | common.pop("options")
+            yield from _section(f"[filters.{setting.filter.name}]", common | options)
+    yield from _section(
+        "[policies]", {"directory": config.policies.directory, "order": config.policies.order}
+    )
+    for policy in assembly.policies:
+        options = _defaults(policy.policy.function) | dict(policy.options)
+        mode = "enforce" if policy.enforced else "warn"
+        yield from _section(f"[policies.{policy.policy.name}]", {"mode": mode, **options})
+    yield from _section("[journal]", msgspec.structs.asdict(config.journal))
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    return {name: option.default for name, option in options_of(function).items() if not option.required}
+
+
+def _section(heading: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield heading
+    for key, value in values.items():
+        if value is not None:
+            yield f"{_key(key)} = {_value(value)}"
+    yield ""
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    """A value in TOML's syntax; JSON's is the same for everything but tables."""
+    value = msgspec.to_builtins(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return json.dumps(value)

@@ -1,0 +1,159 @@
+"""From a file to a `Config`: sections, types, and what must agree between them."""
+
+import socket
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.config.options import as_table, check_known, meant, read_table, read_value
+from gateway.config.schema import (
+    Config,
+    ConfigError,
+    FilterSection,
+    GatewaySection,
+    JournalSection,
+    ListenerSection,
+    PoliciesSection,
+    PolicySection,
+    RelaySection,
+)
+from gateway.smtp.domains import check_domains
+from gateway.smtp.endpoint import Endpoint
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_SECTIONS = ("gateway", "listener", "relay", "filters", "policies", "journal")
+
+
+def load(file: Path) -> Config:
+    """Read and check a configuration file. Raises ConfigError."""
+    try:
+        octets = file.read_bytes()
+    except OSError as error:
+        raise ConfigError("", "", f"cannot be read: {error.strerror}", file) from None
+    return parse(file, octets)
+
+
+def parse(file: Path, octets: bytes) -> Config:
+    """Check a configuration file's content; `file` is for messages. Raises ConfigError."""
+    try:
+        tables = tomllib.loads(octets.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("", "", f"is not valid TOML: {error}", file) from None
+    try:
+        return msgspec.structs.replace(_read(file, tables), source=octets)
+    except ConfigError as error:
+        raise error.in_file(file) from None
+
+
+def _read(file: Path, tables: dict[str, Any]) -> Config:
+    for name in tables:
+        if name not in _SECTIONS:
+            raise ConfigError(f"[{name}]", "", f"unknown section; {meant(name, _SECTIONS)}")
+    gateway = read_table("[gateway]", tables.get("gateway", {}), GatewaySection)
+    config = Config(
+        file=file,
+        gateway=msgspec.structs.replace(gateway, hostname=_hostname(gateway.hostname)),
+        listener=_read_list("[[listener]]", tables.get("listener"), ListenerSection),
+        relay=_read_list("[[relay]]", tables.get("relay"), RelaySection),
+        filters=_read_filters(tables.get("filters", {})),
+        policies=_read_policies(tables.get("policies", {})),
+        journal=read_table("[journal]", tables.get("journal", {}), JournalSection),
+    )
+    _check_addresses(config)
+    return config
+
+
+def _hostname(configured: str) -> str:
+    name = configured or socket.getfqdn()
+    if not name.isascii() or not name.replace("-", "").replace(".", "").replace("_", "").isalnum():
+        raise ConfigError("[gateway]", "hostname", f'"{name}" will not do; allowed: a domain name in ASCII')
+    return name
+
+
+def _read_list(section: str, tables: object, kind: type[T]) -> tuple[T, ...]:
+    """An array of tables with at least one entry; errors of a later one say which it is."""
+    if not isinstance(tables, list) or not tables:
+        raise ConfigError(section, "", "at least one is required")
+    entries = []
+    for number, table in enumerate(tables, 1):
+        try:
+            entries.append(read_table(section, table, kind))
+        except ConfigError as error:
+            which = f" (entry {number})" if len(tables) > 1 else ""
+            raise ConfigError(section, error.key, error.problem + which) from None
+    return tuple(entries)
+
+
+def _read_filters(table: object) -> dict[str, FilterSection]:
+    sections = as_table("[filters]", table)
+    return {name: _read_filter(f"[filters.{name}]", value) for name, value in sections.items()}
+
+
+def _read_filter(section: str, table: object) -> FilterSection:
+    common, options = _split(section, table, FilterSection)
+    return FilterSection(**common, options=options)
+
+
+def _read_policies(table: object) -> PoliciesSection:
+    values = as_table("[policies]", table)
+    settings = {name: value for name, value in values.items() if isinstance(value, dict)}
+    plain = {name: value for name, value in values.items() if name not in settings}
+    check_known("[policies]", plain, ["directory", "order"])
+    section = read_table("[policies]", plain, PoliciesSection)
+    return msgspec.structs.replace(
+        section,
+        settings={name: _read_policy(f"[policies.{name}]", value) for name, value in settings.items()},
+    )
+
+
+def _read_policy(section: str, table: object) -> PolicySection:
+    common, options = _split(section, table, PolicySection)
+    return PolicySection(**common, options=options)
+
+
+def _split(section: str, table: object, kind: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys that every filter (or policy) has, read; and the rest, which are its own options."""
+    values = as_table(section, table)
+    types = {field.name: field.type for field in msgspec.structs.fields(kind) if field.name != "options"}
+    common = {key: read_value(section, key, values[key], types[key]) for key in types if key in values}
+    return common, {key: value for key, value in values.items() if key not in types}
+
+
+def _check_addresses(config: Config) -> None:
+    """Addresses are addresses, none twice, and mail does not come straight back to us."""
+    listening: set[str] = set()
+    for listener in config.listener:
+        endpoint = _endpoint("[[listener]]", "address", listener.address)
+        if endpoint.path:
+            raise ConfigError(
+                "[[listener]]",
+                "address",
+                f'"{listener.address}" will not do; allowed: "host:port", "[v6-address]:port"',
+            )
+        if str(endpoint) in listening:
+            raise ConfigError("[[listener]]", "address", f"{endpoint} is given twice")
+        listening.add(str(endpoint))
+    for relay in config.relay:
+        _check_domains(relay.domains)
+        for address in relay.address:
+            if str(_endpoint("[[relay]]", "address", address)) in listening:
+                raise ConfigError(
+                    "[[relay]]", "address", f"{address} is a listener of this gateway: mail would loop"
+                )
+
+
+def _endpoint(section: str, key: str, text: str) -> Endpoint:
+    try:
+        return Endpoint.parse(text)
+    except ValueError as error:
+        raise ConfigError(section, key, str(error)) from None
+
+
+def _check_domains(domains: tuple[str, ...]) -> None:
+    try:
+        check_domains(domains)
+    except ValueError as error:
+        raise ConfigError("[[relay]]", "domains", str(error)) from None

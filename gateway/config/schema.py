@@ -1,0 +1,160 @@
+"""The sections of the configuration file. Default, unit and reason stand beside each key.
+
+docs/configuration.md is generated from this file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.pipeline import Meaning
+from gateway.proxy.service import Speak
+from gateway.relay.router import Identify
+
+Seconds = Annotated[float, Meta(gt=0)]
+Octets = Annotated[int, Meta(gt=0)]
+Mode = Literal["enforce", "warn", "off"]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used: `FILE: [section] key: what is wrong and what is allowed`."""
+
+    def __init__(self, section: str, key: str, problem: str, file: Path | None = None) -> None:
+        where = f"{section} {key}".strip()
+        prefix = f"{file}: " if file else ""
+        super().__init__(f"{prefix}{where}: {problem}" if where else f"{prefix}{problem}")
+        self.section, self.key, self.problem = section, key, problem
+
+    def in_file(self, file: Path) -> "ConfigError":
+        """The same error, naming the file."""
+        return ConfigError(self.section, self.key, self.problem, file)
+
+
+class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway as a whole."""
+
+    hostname: Annotated[
+        str,
+        Meta(description="Name in the banner, Received and Authentication-Results. Default: the machine's."),
+    ] = ""
+    state_directory: Annotated[
+        str, Meta(description="Record spool, index, and content waiting to be judged.")
+    ] = "/var/lib/sluicegate"
+    workers: Annotated[int, Meta(ge=0, le=256, description="SMTP processes; 0 is one per core.")] = 0
+    speak: Annotated[
+        Speak,
+        Meta(
+            description="When a refusal decided before RCPT is spoken: `rcpt` records who wrote to whom "
+            "and keeps postmaster reachable, `connect` saves the most."
+        ),
+    ] = "rcpt"
+    deadline: Annotated[
+        Seconds,
+        Meta(description="Seconds from the final dot to our reply, scanning and relaying included."),
+    ] = 60.0
+    max_message_size: Annotated[
+        Octets, Meta(description="Octets; announced as SIZE, larger messages are refused with 552.")
+    ] = 52_428_800
+
+
+class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Where clients connect. One section for each address."""
+
+    protocol: Annotated[Literal["smtp"], Meta(description="What is spoken there.")] = "smtp"
+    address: Annotated[str, Meta(description="`host:port` or `[v6-address]:port`.")]
+    bare_newline: Annotated[
+        Literal["reject", "normalize"],
+        Meta(
+            description="A CR or LF that is not part of a CRLF: refused with 550 5.6.11, or rewritten to "
+            "CRLF before anything is scanned."
+        ),
+    ] = "reject"
+
+
+class RelaySection(msgspec.Struct, frozen=True, kw_only=True):
+    """Where clean mail goes. The first entry whose domains match the recipient is used."""
+
+    domains: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description='`"example.com"`, `".example.com"` for its subdomains, `"*"` for any.',
+        ),
+    ]
+    address: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, description="`host:port` or `unix:/path`; tried in order."),
+    ]
+    identify: Annotated[
+        Identify,
+        Meta(
+            description="How the downstream learns who the client is: `auto` is XFORWARD where it is offered."
+        ),
+    ] = "auto"
+
+
+class FilterSection(msgspec.Struct, frozen=True, kw_only=True):
+    """What every filter has; the rest of its keys are its own options."""
+
+    timeout: Annotated[Seconds, Meta(description="Seconds to wait for this filter's answer.")] = 30.0
+    unavailable: Annotated[
+        Meaning,
+        Meta(
+            description="What it means for the mail when the filter does not answer: `tempfail` (451 4.7.1), "
+            "`accept` (with the field X-Sluicegate-Unscanned) or `reject`."
+        ),
+    ] = "tempfail"
+    skipped: Annotated[
+        Meaning,
+        Meta(description="What it means when the filter would not look, for example at a large message."),
+    ] = "accept"
+    options: dict[str, Any] = {}
+
+
+class PolicySection(msgspec.Struct, frozen=True, kw_only=True):
+    """What every policy has; the rest of its keys are its own options."""
+
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="`enforce`; `warn` records what the policy would have done and lets the mail "
+            "pass; `off`."
+        ),
+    ] = "enforce"
+    options: dict[str, Any] = {}
+
+
+class PoliciesSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which policies are asked, and in which order."""
+
+    directory: Annotated[
+        str, Meta(description="Directory of `*.py` files with policies and filters of your own.")
+    ] = ""
+    order: Annotated[tuple[str, ...], Meta(description="Policies by name; the first refusal ends it.")] = (
+        "recipients",
+    )
+    settings: dict[str, PolicySection] = {}
+
+
+class JournalSection(msgspec.Struct, frozen=True, kw_only=True):
+    """The records of decisions."""
+
+    index: Annotated[Literal["sqlite"], Meta(description="Where records are searched.")] = "sqlite"
+    retention: Annotated[int, Meta(gt=0, description="Seconds a record is kept; the default is 90 days.")] = (
+        7_776_000
+    )
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration file, defaults filled in. `source` is its text as it was read."""
+
+    file: Path
+    source: bytes = b""
+    gateway: GatewaySection
+    listener: tuple[ListenerSection, ...]
+    relay: tuple[RelaySection, ...]
+    filters: dict[str, FilterSection]
+    policies: PoliciesSection
+    journal: JournalSection

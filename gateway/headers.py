@@ -1,0 +1,113 @@
+"""The header fields the gateway adds on top, and the forged copies of them that it takes out.
+
+This is the only place where content differs from what was received; everything else is passed on
+octet for octet.
+"""
+
+import re
+from collections.abc import Iterator
+
+from filters.evidence import SpamReport, VirusReport
+from gateway.casefile import CaseFile
+from gateway.smtp.message import Content, Message
+
+_MAX_LINE = 78
+# Fields of these names can only come from us; another's Authentication-Results may stay (RFC 8601
+# section 5), unless it claims our name.
+_OURS = frozenset(
+    {
+        "x-spam-flag",
+        "x-spam-score",
+        "x-spam-status",
+        "x-virus-scanned",
+        "x-sluicegate-unscanned",
+        "x-sluicegate-reference",
+    }
+)
+# A cheap look before the header section is taken apart: most messages have nothing to take out.
+_SUSPECT = re.compile(rb"^(?:x-spam-|x-virus-scanned|x-sluicegate-|authentication-results)", re.I | re.M)
+
+
+def header_block(case: CaseFile, trace: bytes, reference: str, hostname: str) -> bytes:
+    """Everything that goes on top of the message, the Received field first, CRLF included."""
+    marks = dict(case.marks)
+    fields = [
+        ("X-Spam-Flag", marks.pop("X-Spam-Flag", None)),
+        *_spam_fields(case),
+        ("X-Virus-Scanned", _virus_field(case, hostname)),
+        ("X-Sluicegate-Unscanned", ", ".join(case.unscanned) or None),
+        ("X-Sluicegate-Reference", reference),
+        *marks.items(),
+    ]
+    lines = [_fold(f"{name}: {value}") for name, value in fields if value is not None]
+    return trace + "".join(lines).encode("ascii")
+
+
+def _spam_fields(case: CaseFile) -> Iterator[tuple[str, str]]:
+    gathered = case.evidence.get(SpamReport)
+    if gathered is None or not isinstance(gathered.outcome, SpamReport):
+        return
+    report = gathered.outcome
+    yield "X-Spam-Score", f"{report.score:.1f}"
+    word = "Yes" if report.score >= report.threshold else "No"
+    rules = " ".join(report.rules) or "none"
+    yield "X-Spam-Status", f"{word}, score={report.score:.1f} required={report.threshold:.1f} tests={rules}"
+
+
+def _virus_field(case: CaseFile, hostname: str) -> str | None:
+    gathered = case.evidence.get(VirusReport)
+    if gathered is None or not isinstance(gathered.outcome, VirusReport):
+        return None
+    return f"{gathered.source} at {hostname}"
+
+
+def _fold(line: str) -> str:
+    """One header line, folded at blanks so that no line is longer than people like them."""
+    folded: list[str] = []
+    room = _MAX_LINE
+    for word in line.split(" "):
+        if folded and len(word) >= room:
+            folded.append("\r\n\t" + word)
+            room = _MAX_LINE - len(word)
+        else:
+            folded.append(" " + word if folded else word)
+            room -= len(word) + 1
+    return "".join(folded) + "\r\n"
+
+
+def relayed(block: bytes, message: Message, hostname: str) -> Iterator[bytes]:
+    """The message as it is passed on: our block, the header section without forgeries, the rest."""
+    forged = _forgeries(message, hostname)
+    if not forged:
+        yield block
+        yield from message.content.chunks()
+        return
+    yield block + _without(message.content, forged)
+    yield from message.content.chunks(forged[-1][1])
+
+
+def _forgeries(message: Message, hostname: str) -> list[tuple[int, int]]:
+    """Where fields stand that only we may add."""
+    if not _SUSPECT.search(message.header_section):
+        return []
+    return [
+        (field.start, field.end)
+        for field in message.fields
+        if field.name in _OURS or (field.name == "authentication-results" and _claims(field.value, hostname))
+    ]
+
+
+def _claims(value: bytes, hostname: str) -> bool:
+    """Whether an Authentication-Results value begins with our authserv-id (RFC 8601 section 2.2)."""
+    words = re.split(rb"[\s;/]+", re.sub(rb"\([^()]*\)", b" ", value).strip(), maxsplit=1)
+    return words[0].strip(b'"').lower() == hostname.lower().encode("ascii", "replace")
+
+
+def _without(content: Content, cuts: list[tuple[int, int]]) -> bytes:
+    """The beginning of the content up to the last cut, the cuts left out."""
+    head = content.head(cuts[-1][1])
+    kept, at = [], 0
+    for start, end in cuts:
+        kept.append(head[at:start])
+        at = end
+    return b"".join(kept)

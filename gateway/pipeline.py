@@ -1,0 +1,197 @@
+"""The pipeline: gather the evidence that policies need, ask the policies, decide.
+
+Evidence is asked for when the first policy needs it, in the operator's order, and remembered in
+the case file. Whatever goes wrong on the way becomes evidence, and `verdict_for` is the only place
+that says what a failure means for the mail.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from filters.base import Filter, FilterError, TooLarge
+from filters.evidence import Evidence, Finding, Outcome, Skipped, Unavailable
+from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
+from gateway.smtp.transaction import Stage, Transaction
+from policies.policy import Policy
+from policies.verdict import Decision, Verdict, reject, tempfail
+
+Meaning = Literal["tempfail", "accept", "reject"]
+_MAX_TRACEBACK = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySetting:
+    """A policy with the operator's options. A policy in `mode = "off"` has no setting at all."""
+
+    policy: Policy
+    options: Mapping[str, Any] = field(default_factory=dict)
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSetting:
+    """A filter with its time-out in seconds and what the operator says its failures mean.
+
+    `unavailable` is for a filter that did not answer, `skipped` for one that would not look.
+    """
+
+    filter: Filter
+    timeout: float = 30.0
+    unavailable: Meaning = "tempfail"
+    skipped: Meaning = "accept"
+
+
+class DeadlineExceeded(Exception):
+    """The time for the whole stage is used up."""
+
+
+def verdict_for(failure: Outcome | Exception, meaning: Meaning = "tempfail") -> Verdict | None:
+    """What a failure means: the one map from failures to verdicts. `None` lets the mail pass."""
+    match failure:
+        case DeadlineExceeded():
+            return tempfail("deadline-exceeded", status="4.4.7", detail="the deadline passed while scanning")
+        case Exception():
+            trace = "".join(traceback.format_exception(failure))
+            return tempfail("policy-error", status="4.3.0", detail=trace[-_MAX_TRACEBACK:])
+        case Unavailable(filter=name, cause=cause):
+            reason, detail = "evidence-unavailable", f"{name}: {cause}"
+        case Skipped(filter=name, cause=cause):
+            reason, detail = "scan-skipped", f"{name}: {cause}"
+        case _:
+            raise TypeError(f"{failure!r} is not a failure")
+    if meaning == "accept":
+        return None
+    return (reject if meaning == "reject" else tempfail)(reason, detail=detail)
+
+
+class Pipeline:
+    """Filters and policies as configured. Shared by all sessions; keeps nothing about any of them."""
+
+    def __init__(self, policies: Sequence[PolicySetting], filters: Sequence[FilterSetting]) -> None:
+        self._stages = {stage: [s for s in policies if s.policy.stage is stage] for stage in Stage}
+        self._filters = {setting.filter.finds: setting for setting in filters}
+
+    def has_policies(self, stage: Stage) -> bool:
+        """Whether anybody wants to be asked at this stage."""
+        return bool(self._stages[stage])
+
+    async def judge(self, tx: Transaction, case: CaseFile, deadline: float) -> Judgement | None:
+        """Ask the policies of this stage in order; what is learnt goes into `case`.
+
+        `deadline` is in the event loop's time. Returns the refusal or acceptance that ended it, or
+        `None`. A failure does not end it: known junk is refused for good even while a scanner is
+        down. It is left in `case.deferral`.
+        """
+        started = asyncio.get_running_loop().time()
+        try:
+            for setting in self._stages[tx.stage]:
+                verdict = await self._ask(setting, tx, case, deadline)
+                if verdict is not None and verdict.decision is not Decision.MARK:
+                    return Judgement(verdict, setting.policy.name, tx.stage.value)
+        except DeadlineExceeded as failure:
+            self._defer(case, verdict_for(failure), None, tx.stage)
+        finally:
+            case.spend(tx.stage.value, asyncio.get_running_loop().time() - started)
+        return None
+
+    async def _ask(
+        self, setting: PolicySetting, tx: Transaction, case: CaseFile, deadline: float
+    ) -> Verdict | None:
+        """One policy's verdict, recorded; `None` also where it is only a warning."""
+        findings = await self._gather(setting, tx, case, deadline)
+        if findings is None:
+            return None
+        verdict = self._call(setting, tx, case, Evidence(findings))
+        if verdict is None or not setting.enforced:
+            return None
+        if verdict.field is not None:
+            case.marks.append(verdict.field)
+        return verdict
+
+    async def _gather(
+        self, setting: PolicySetting, tx: Transaction, case: CaseFile, deadline: float
+    ) -> list[Finding] | None:
+        """All findings a policy needs, the cheap ones first; `None` if one cannot be had."""
+        findings = []
+        for kind in sorted(setting.policy.needs, key=lambda kind: self._filters[kind].filter.cost):
+            outcome = await self._find(self._filters[kind], tx, case, deadline)
+            if not isinstance(outcome, Finding):
+                self._miss(setting, self._filters[kind], outcome, tx, case)
+                return None
+            findings.append(outcome)
+        return findings
+
+    async def _find(
+        self, setting: FilterSetting, tx: Transaction, case: CaseFile, deadline: float
+    ) -> Outcome:
+        """The filter's outcome, asked for at most once per case."""
+        known = case.evidence.get(setting.filter.finds)
+        if known is not None:
+            return known.outcome
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        outcome = await self._run(setting, tx, started, deadline)
+        case.evidence[setting.filter.finds] = Gathered(
+            outcome, setting.filter.name, loop.time() - started, setting.filter.stage
+        )
+        return outcome
+
+    async def _run(self, setting: FilterSetting, tx: Transaction, started: float, deadline: float) -> Outcome:
+        """Ask the filter, bounded in time; whatever it raises is evidence."""
+        until = started + setting.timeout
+        try:
+            async with asyncio.timeout_at(min(until, deadline)) as limit:
+                return await setting.filter.find(tx)
+        except TooLarge as error:
+            return Skipped(setting.filter.name, str(error))
+        except FilterError as error:
+            return Unavailable(setting.filter.name, str(error))
+        except TimeoutError:
+            if limit.expired() and deadline < until:
+                raise DeadlineExceeded from None
+            return Unavailable(setting.filter.name, f"no answer within {setting.timeout:g} s")
+        except Exception as error:
+            return Unavailable(setting.filter.name, f"{type(error).__name__}: {error}")
+
+    def _miss(
+        self,
+        setting: PolicySetting,
+        source: FilterSetting,
+        outcome: Outcome,
+        tx: Transaction,
+        case: CaseFile,
+    ) -> None:
+        """A policy cannot be asked: do what the operator declared for that."""
+        skipped = isinstance(outcome, Skipped)
+        verdict = verdict_for(outcome, source.skipped if skipped else source.unavailable)
+        case.opinions[setting.policy.name] = Opinion(verdict, tx.stage, setting.enforced)
+        if verdict is None:
+            case.unscanned[source.filter.name] = "scan-skipped" if skipped else "evidence-unavailable"
+        elif setting.enforced:
+            self._defer(case, verdict, setting.policy.name, tx.stage)
+
+    def _call(
+        self, setting: PolicySetting, tx: Transaction, case: CaseFile, evidence: Evidence
+    ) -> Verdict | None:
+        """Call the policy; an exception, or an answer that is none, is a deferral and no verdict."""
+        try:
+            verdict = setting.policy(tx, evidence, **setting.options)
+            if not isinstance(verdict, Verdict | None):
+                raise TypeError(f"policy {setting.policy.name!r} returned {verdict!r}, not a verdict or None")
+        except (Exception, SystemExit) as error:
+            failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            deferral = verdict_for(failure)
+            case.opinions[setting.policy.name] = Opinion(deferral, tx.stage, setting.enforced)
+            if setting.enforced:
+                self._defer(case, deferral, setting.policy.name, tx.stage)
+            return None
+        case.opinions[setting.policy.name] = Opinion(verdict, tx.stage, setting.enforced)
+        return verdict
+
+    @staticmethod
+    def _defer(case: CaseFile, verdict: Verdict | None, policy: str | None, stage: Stage) -> None:
+        if verdict is not None and case.deferral is None:
+            case.deferral = Judgement(verdict, policy, stage.value)

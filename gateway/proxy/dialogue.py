@@ -1,0 +1,319 @@
+"""What is said to one client: RFC 5321 sections 3 and 4, command by command.
+
+Each command is a method that takes the octets behind the verb and returns the reply. No socket is
+known here and no byte is read; `connection` does that.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+
+from gateway.casefile import CaseFile, Judgement
+from gateway.proxy.service import Service
+from gateway.proxy.transaction import MailTransaction
+from gateway.recorder import Event
+from gateway.smtp.command import CommandError, Parameters, parse_helo, parse_mail, parse_rcpt, parse_size
+from gateway.smtp.envelope import Envelope
+from gateway.smtp.reply import Reply
+from gateway.smtp.session import Session
+from gateway.smtp.transaction import Stage, Transaction
+from gateway.spool import Spool
+from policies.verdict import Decision, reject
+
+MAX_RECIPIENTS = 1000
+
+OK = Reply.of(250, "2.0.0", "Ok")
+START_CONTENT = Reply.of(354, None, "End data with <CR><LF>.<CR><LF>")
+BYE = Reply.of(221, "2.0.0", "Bye")
+NO_HELO = Reply.of(503, "5.5.1", "Say EHLO first")
+NO_MAIL = Reply.of(503, "5.5.1", "Say MAIL first")
+NESTED_MAIL = Reply.of(503, "5.5.1", "A transaction is open already")
+NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
+TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
+NO_ARGUMENT = Reply.of(501, "5.5.4", "This command takes no argument")
+UNKNOWN_PARAMETER = Reply.of(555, "5.5.4", "Parameter not recognized or not implemented")
+CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, but will take mail and try")
+JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
+
+_MAIL_PARAMETERS = {"SIZE", "BODY"}
+_BODIES = {"7BIT", "8BITMIME"}
+
+
+class Dialogue:
+    """One client connection's state: its session, its case file, and the open transaction if any."""
+
+    def __init__(self, service: Service, session: Session) -> None:
+        self._service = service
+        self._session = session
+        self._case = CaseFile()
+        self._early: asyncio.Task[Judgement | None] | None = None
+        self._opening: asyncio.Task[MailTransaction] | None = None
+        self._transaction: MailTransaction | None = None
+        self._envelope: Envelope | None = None
+        self._said = Stage.CONNECT.value
+
+    @property
+    def is_committed(self) -> bool:
+        """True while the downstream decides about a message it has whole: nothing may interrupt."""
+        return self._transaction is not None and self._transaction.is_committed
+
+    async def greet(self) -> Reply:
+        """The banner, or the refusal where that is spoken at once."""
+        self._judge_early(Transaction(Stage.CONNECT, self._session))
+        refusal = await self._refusal_at_once()
+        if refusal is not None:
+            # RFC 5321 section 3.1: a server that refuses to serve greets with 554; 421 is for later.
+            code = 554 if refusal.verdict.decision is Decision.REJECT else 421
+            reply = None if refusal.verdict.reply is None else replace(refusal.verdict.reply, code=code)
+            return self._refuse(refusal, Stage.CONNECT, reply=reply)
+        return Reply.of(220, None, f"{self._service.hostname} ESMTP Sluicegate")
+
+    async def helo(self, argument: bytes) -> Reply:
+        """HELO: no extensions from here on."""
+        return await self._hello(argument, esmtp=False) or Reply.of(250, None, self._service.hostname)
+
+    async def ehlo(self, argument: bytes) -> Reply:
+        """EHLO: the extensions we offer."""
+        offered = (
+            self._service.hostname,
+            "PIPELINING",
+            f"SIZE {self._service.max_message_size}",
+            "8BITMIME",
+            "ENHANCEDSTATUSCODES",
+        )
+        return await self._hello(argument, esmtp=True) or Reply(250, None, offered)
+
+    async def mail(self, argument: bytes) -> Reply:
+        """MAIL: opens a transaction."""
+        if self._session.helo_name is None:
+            return NO_HELO
+        if self._envelope is not None:
+            return NESTED_MAIL
+        if self._service.recorder.is_full:
+            return JOURNAL_FULL
+        try:
+            reverse_path, parameters = parse_mail(argument)
+            size = parse_size(parameters)
+        except CommandError as error:
+            return error.reply
+        if not _are_known(parameters):
+            return UNKNOWN_PARAMETER
+        envelope = Envelope(reverse_path, parameters=parameters)
+        if size is not None and size > self._service.max_message_size:
+            return self._refuse_size(envelope, size)
+        return await self._open(envelope)
+
+    async def rcpt(self, argument: bytes) -> Reply:
+        """RCPT: judged, then asked of the downstream."""
+        if self._envelope is None:
+            return NO_MAIL
+        try:
+            recipient, parameters = parse_rcpt(argument)
+        except CommandError as error:
+            return self._refuse_malformed(error, argument)
+        if parameters:
+            return UNKNOWN_PARAMETER
+        self._said = Stage.RCPT.value
+        transaction = await self._opened(self._envelope)
+        if len(transaction.recipients) >= MAX_RECIPIENTS:
+            return TOO_MANY_RECIPIENTS
+        return await transaction.add_recipient(recipient)
+
+    def data(self, argument: bytes) -> Reply:
+        """DATA: 354 where there is anybody to send to."""
+        if self._envelope is None:
+            return NO_MAIL
+        if argument:
+            return NO_ARGUMENT
+        if self._transaction is None or not self._transaction.recipients:
+            return NO_RECIPIENTS
+        if self._service.recorder.is_full:
+            return JOURNAL_FULL
+        self._said = "data"
+        return START_CONTENT
+
+    def spool(self) -> Spool:
+        """Where the content goes."""
+        return Spool(self._service.spool_directory, self._service.max_message_size)
+
+    async def end_of_data(self, spool: Spool, has_bare_newline: bool) -> Reply:
+        """The decisive reply. The transaction is over with it."""
+        assert self._transaction is not None
+        self._said = Stage.END_OF_DATA.value
+        reply = await self._transaction.finish(spool, has_bare_newline)
+        self._forget()
+        return reply
+
+    async def rset(self, argument: bytes) -> Reply:
+        """RSET: drops the transaction."""
+        if argument:
+            return NO_ARGUMENT
+        await self._reset()
+        return OK
+
+    async def quit(self, argument: bytes) -> Reply:
+        """QUIT: drops the transaction; the connection closes behind the reply."""
+        if argument:
+            return NO_ARGUMENT
+        await self._reset()
+        return BYE
+
+    async def close(self, reason: str) -> None:
+        """The connection is gone: give up what is under way, and record that.
+
+        `reason` is `client-disconnected`, `client-timeout` or `shutdown`.
+        """
+        transaction = self._transaction
+        if transaction is not None:
+            transaction.drop()
+        if self._envelope is not None and _deserves_abort_record(transaction):
+            self._record_abort(self._envelope, transaction, reason)
+        self._forget()
+        await _cancel(self._opening)
+        await _cancel(self._early)
+
+    def fail(self) -> None:
+        """Something of ours broke: nothing of the open transaction can be trusted."""
+        if self._transaction is not None:
+            self._transaction.drop()
+        self._forget()
+
+    # HELO and EHLO
+
+    async def _hello(self, argument: bytes, esmtp: bool) -> Reply | None:
+        """Everything HELO and EHLO share; a reply only where they are refused."""
+        try:
+            name = parse_helo(argument)
+        except CommandError as error:
+            return error.reply
+        await self._reset()
+        self._session = replace(self._session, helo_name=name, esmtp=esmtp)
+        self._said = Stage.HELO.value
+        self._judge_early(Transaction(Stage.HELO, self._session))
+        refusal = await self._refusal_at_once()
+        return None if refusal is None else self._refuse(refusal, Stage.HELO)
+
+    # The stages before RCPT, judged while the dialogue goes on
+
+    def _judge_early(self, tx: Transaction) -> None:
+        """Start judging a stage; it waits for the stage before it, the dialogue does not."""
+        if self._service.pipeline.has_policies(tx.stage):
+            self._early = asyncio.create_task(self._judge_after(self._early, tx))
+
+    async def _judge_after(
+        self, earlier: "asyncio.Task[Judgement | None] | None", tx: Transaction
+    ) -> Judgement | None:
+        decided = None if earlier is None else await earlier
+        if decided is not None:
+            return decided
+        return await self._service.pipeline.judge(tx, self._case, self._deadline())
+
+    async def _refusal_at_once(self) -> Judgement | None:
+        """With `speak = "connect"`: the refusal to speak now, not at RCPT."""
+        if self._service.speak != "connect" or self._early is None:
+            return None
+        return self._case.conclude(await self._early)
+
+    def _refuse(
+        self,
+        refusal: Judgement,
+        stage: Stage,
+        *,
+        envelope: Envelope | None = None,
+        reply: Reply | None = None,
+    ) -> Reply:
+        event = Event(session=self._session, case=self._case, spoken=stage.value, envelope=envelope)
+        return self._service.recorder.refused(event, refusal, reply)
+
+    # MAIL
+
+    async def _open(self, envelope: Envelope) -> Reply:
+        self._envelope = envelope
+        self._said = Stage.MAIL.value
+        if self._service.pipeline.has_policies(Stage.MAIL):
+            self._opening = asyncio.create_task(self._open_transaction(envelope))
+        if self._service.speak == "connect":
+            refusal = (await self._opened(envelope)).early_refusal
+            if refusal is not None:
+                self._forget()
+                return self._refuse(refusal, Stage.MAIL, envelope=envelope)
+        return OK
+
+    async def _opened(self, envelope: Envelope) -> MailTransaction:
+        """The transaction, once the stages before RCPT have been judged."""
+        if self._transaction is None:
+            opening: Awaitable[MailTransaction] = self._opening or self._open_transaction(envelope)
+            self._transaction = await opening
+        return self._transaction
+
+    async def _open_transaction(self, envelope: Envelope) -> MailTransaction:
+        early = None if self._early is None else await self._early
+        case = self._case.fork(Stage.MAIL)
+        if early is None:
+            tx = Transaction(Stage.MAIL, self._session, envelope)
+            early = await self._service.pipeline.judge(tx, case, self._deadline())
+        return MailTransaction(self._service, self._session, envelope, case, early)
+
+    def _refuse_size(self, envelope: Envelope, size: int) -> Reply:
+        verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
+        refusal = Judgement(verdict, None, Stage.MAIL.value)
+        return self._refuse(refusal, Stage.MAIL, envelope=envelope)
+
+    # RCPT
+
+    def _refuse_malformed(self, error: CommandError, argument: bytes) -> Reply:
+        """A recipient that is no address is a refusal like any other, and recorded like one."""
+        detail = argument[:500].decode("ascii", "backslashreplace")
+        verdict = reject(
+            "malformed-address",
+            text=error.reply.text,
+            code=error.reply.code,
+            status=error.reply.status or "5.5.4",
+            detail=detail,
+        )
+        refusal = Judgement(verdict, None, Stage.RCPT.value)
+        return self._refuse(refusal, Stage.RCPT, envelope=self._envelope)
+
+    # Ends
+
+    async def _reset(self) -> None:
+        """RSET, EHLO, QUIT: the client gave the transaction up itself."""
+        if self._transaction is not None:
+            self._transaction.drop()
+            if self._envelope is not None and self._transaction.recipients:
+                self._record_abort(self._envelope, self._transaction, "client-reset")
+        opening, self._opening = self._opening, None
+        self._forget()
+        await _cancel(opening)
+
+    def _forget(self) -> None:
+        self._transaction = None
+        self._envelope = None
+
+    def _record_abort(self, envelope: Envelope, transaction: MailTransaction | None, reason: str) -> None:
+        if transaction is None:
+            transaction = MailTransaction(self._service, self._session, envelope, self._case, None)
+        transaction.record_abort(self._said, reason, f"after {self._said.upper()}")
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._service.deadline
+
+
+def _are_known(parameters: Parameters) -> bool:
+    """Whether we can keep what the client asks of us in MAIL."""
+    if not parameters.keys() <= _MAIL_PARAMETERS:
+        return False
+    return "BODY" not in parameters or (parameters["BODY"] or "").upper() in _BODIES
+
+
+def _deserves_abort_record(transaction: MailTransaction | None) -> bool:
+    """Not where every recipient was refused: those refusals are the record."""
+    return transaction is None or not transaction.has_tried_recipients or bool(transaction.recipients)
+
+
+async def _cancel(task: "asyncio.Task[object] | None") -> None:
+    """Cancel a task and wait until it is gone."""
+    if task is None:
+        return
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

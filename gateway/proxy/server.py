@@ -1,0 +1,46 @@
+"""Accepting connections on a socket that somebody else bound, and letting them go again."""
+
+import asyncio
+import socket
+
+from gateway.proxy.connection import ClientConnection, prototype
+from gateway.proxy.service import Service
+
+BACKLOG = 512
+
+
+class Server:
+    """One listener of one worker."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._connections: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept from now on."""
+        attributes = prototype(self._service)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self._service, attributes, self._connections),
+            sock=listening,
+            backlog=BACKLOG,
+        )
+
+    async def drain(self, grace: float) -> None:
+        """Accept no more; let those in the middle of something finish within `grace` seconds."""
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.drain()
+        if await self._all_gone(grace):
+            return
+        for connection in self._connections:
+            connection.cut()
+        await self._all_gone(self._service.deadline)
+
+    async def _all_gone(self, within: float) -> bool:
+        """Wait for the connections that are open now."""
+        ends = [connection.ended for connection in self._connections]
+        if ends:
+            await asyncio.wait(ends, timeout=within)
+        return not self._connections

@@ -1,0 +1,30 @@
+"""What every dialogue of one listener shares: plain values and the things that do the work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gateway.pipeline import Pipeline
+from gateway.recorder import Recorder
+from gateway.relay.pool import Pool
+from gateway.relay.router import Router
+from gateway.smtp.content import BareNewline
+
+Speak = Literal["rcpt", "connect"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """`deadline` is seconds from the final dot to our reply, `max_message_size` octets."""
+
+    hostname: str
+    listener: str
+    pipeline: Pipeline
+    router: Router
+    pool: Pool
+    recorder: Recorder
+    spool_directory: Path
+    speak: Speak = "rcpt"
+    deadline: float = 60.0
+    max_message_size: int = 52_428_800
+    bare_newline: BareNewline = BareNewline.REJECT

@@ -1,0 +1,205 @@
+"""From what a front end knows to a record: one method per kind of event.
+
+Both front ends write their records through this, so a refusal looks the same whoever spoke it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from gateway.casefile import CaseFile, Judgement
+from gateway.journal.record import (
+    ClientRecord,
+    DownstreamRecord,
+    MessageRecord,
+    Record,
+    ReplyRecord,
+    new_reference,
+    timestamp,
+)
+from gateway.journal.writer import JournalFull
+from gateway.smtp.envelope import Envelope
+from gateway.smtp.message import Message
+from gateway.smtp.reply import Reply
+from gateway.smtp.session import Session
+from policies.verdict import Decision
+
+_MAX_DETAIL = 4000
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened, to whom. `spoken` is where the client hears of it."""
+
+    session: Session
+    case: CaseFile
+    spoken: str
+    envelope: Envelope | None = None
+    message: Message | None = None
+    downstream: DownstreamRecord | None = None
+
+    @property
+    def recipients(self) -> list[str]:
+        """The one in question if there is one, else those accepted so far."""
+        if self.envelope is None:
+            return []
+        if self.envelope.recipient is not None:
+            return [str(self.envelope.recipient)]
+        return [str(recipient) for recipient in self.envelope.recipients]
+
+
+class RecordWriter(Protocol):
+    """What takes records: the journal's writer, or a stand-in that keeps them."""
+
+    @property
+    def is_full(self) -> bool:
+        """True when another record could not be kept."""
+
+    def write(self, record: Record) -> None:
+        """Take one record. Raises JournalFull."""
+
+
+class Recorder:
+    """Builds records and appends them to the journal."""
+
+    def __init__(self, writer: RecordWriter, node: str) -> None:
+        self._writer = writer
+        self._node = node
+
+    @property
+    def is_full(self) -> bool:
+        """True when another record could not be kept, so no other message may be judged."""
+        return self._writer.is_full
+
+    def refused(self, event: Event, judgement: Judgement, reply: Reply | None = None) -> Reply:
+        """Record a refusal; the reply to speak, with its reference.
+
+        `reply` is for a refusal that is not the verdict's own words but the downstream's.
+        """
+        verdict = judgement.verdict
+        reply = reply or verdict.reply
+        assert reply is not None
+        reference = new_reference()
+        self._write(
+            event,
+            reference=reference,
+            verdict="rejected" if verdict.decision is Decision.REJECT else "tempfailed",
+            stage=judgement.stage,
+            reason=verdict.reason,
+            policy=judgement.policy,
+            detail=verdict.detail,
+            reply=reply.with_reference(reference),
+        )
+        return reply.with_reference(reference)
+
+    def accepted(self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None) -> None:
+        """Record a message that the downstream took."""
+        try:
+            self._write_accepted(event, reference, reply, accepted_by)
+        except JournalFull:
+            # Cannot happen while front ends ask `is_full` first. If it does, the downstream has the
+            # message all the same, and to say anything but its 250 would duplicate it.
+            _log.error("an accepted message has no record", reference=reference, reply=str(reply))
+
+    def _write_accepted(
+        self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None
+    ) -> None:
+        unscanned = sorted(set(event.case.unscanned.values()))
+        reason = accepted_by.verdict.reason if accepted_by else (unscanned or ["accepted"])[0]
+        self._write(
+            event,
+            reference=reference,
+            verdict="accepted",
+            stage="relay",
+            reason=reason,
+            policy=accepted_by.policy if accepted_by else None,
+            detail=" ".join(f"unscanned:{name}" for name in event.case.unscanned),
+            reply=reply,
+        )
+
+    def aborted(self, event: Event, reason: str, detail: str) -> None:
+        """Record a transaction that ended without an answer from us."""
+        self._write(
+            event,
+            reference=new_reference(),
+            verdict="aborted",
+            stage=event.spoken,
+            reason=reason,
+            policy=None,
+            detail=detail,
+            reply=None,
+        )
+
+    def _write(
+        self,
+        event: Event,
+        *,
+        reference: str,
+        verdict: str,
+        stage: str,
+        reason: str,
+        policy: str | None,
+        detail: str,
+        reply: Reply | None,
+    ) -> None:
+        session = event.session
+        self._writer.write(
+            Record(
+                reference=reference,
+                time=timestamp(),
+                node=self._node,
+                listener=session.listener,
+                verdict=verdict,
+                stage=stage,
+                spoken=event.spoken,
+                reason=reason,
+                policy=policy,
+                detail=detail[-_MAX_DETAIL:],
+                reply=ReplyRecord(reply.code, reply.status, reply.text) if reply else None,
+                client=_client(session),
+                reverse_path=_reverse_path(event.envelope),
+                recipients=event.recipients,
+                message=_message(event.message),
+                evidence={kind.__name__: found.as_record() for kind, found in event.case.evidence.items()},
+                opinions={name: opinion.as_record() for name, opinion in event.case.opinions.items()},
+                downstream=event.downstream,
+                elapsed=dict(event.case.elapsed),
+            )
+        )
+
+
+def _client(session: Session) -> ClientRecord:
+    return ClientRecord(
+        address=session.client_address.compressed,
+        port=session.client_port,
+        name=session.client_name,
+        helo=session.helo_name,
+        tls=session.tls.version if session.tls else None,
+        authenticated=session.authenticated,
+    )
+
+
+def _reverse_path(envelope: Envelope | None) -> str | None:
+    if envelope is None:
+        return None
+    return str(envelope.reverse_path) or "<>"
+
+
+def _message(message: Message | None) -> MessageRecord | None:
+    if message is None:
+        return None
+    return MessageRecord(
+        size=message.size,
+        digest=message.digest,
+        message_id=_sayable(message.header("Message-ID")),
+        subject=_sayable(message.header("Subject")),
+        from_=_sayable(message.header("From")),
+    )
+
+
+def _sayable(text: str | None) -> str | None:
+    """Text that UTF-8 can say: decoding encoded-words can yield lone surrogates."""
+    return text if text is None else text.encode("utf-8", "replace").decode("utf-8")[:1000]

@@ -1,0 +1,178 @@
+"""One mail transaction at a downstream MTA, driven by the client's own dialogue.
+
+The transaction is opened with the first recipient and held open while the message is judged. Its
+replies are the client's replies. Nothing is delivered before `commit` sends the end of data, and
+nobody may interrupt it after that: `is_committed` says so.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from gateway.relay.client import ClientConnection, DownstreamError
+from gateway.relay.identity import xforward
+from gateway.relay.pool import Pool
+from gateway.relay.router import Destination
+from gateway.smtp.address import Path
+from gateway.smtp.content import stuffed
+from gateway.smtp.envelope import Envelope
+from gateway.smtp.reply import Reply
+from gateway.smtp.session import Session
+
+# RFC 5321 section 4.5.3.2.6. The dialogue's own deadline is far shorter and comes first.
+FINAL_REPLY_TIMEOUT = 600.0
+
+
+class Delivery:
+    """The downstream half of one transaction. End it with `commit` or `abandon`, never with neither."""
+
+    def __init__(self, pool: Pool, destination: Destination, session: Session, envelope: Envelope) -> None:
+        self.destination = destination
+        self.is_committed = False
+        self._pool = pool
+        self._session = session
+        self._envelope = envelope
+        self._accepted: list[Path] = []
+        self._connection: ClientConnection | None = None
+        self._needs_reset = False
+        self._in_data = False
+
+    @property
+    def address(self) -> str:
+        """The downstream that was spoken to last, or would be spoken to first."""
+        connection = self._connection
+        return str(connection.endpoint if connection else self.destination.endpoints[0])
+
+    async def add(self, recipient: Path) -> Reply:
+        """Ask the downstream for one recipient; its reply. Raises DownstreamError."""
+        if self._connection is None:
+            reply = await self._open_with(recipient)
+        else:
+            reply = await self._connection.ask(_rcpt(recipient))
+        if reply.is_positive:
+            self._accepted.append(recipient)
+        return reply
+
+    async def commit(self, chunks: Iterable[bytes]) -> Reply:
+        """Hand over the content; the downstream's decisive reply. Raises DownstreamError."""
+        connection, reply = await self._start_data()
+        if reply.code != 354:
+            if reply.is_positive:
+                raise DownstreamError(f"{connection.endpoint}: answered DATA with {reply}")
+            self._in_data = False
+            self.abandon()
+            return reply
+        reply = await self._send_content(connection, chunks)
+        self._in_data = self._needs_reset = False
+        self._release()
+        return reply
+
+    def abandon(self) -> None:
+        """Give the transaction up, wherever it is; the downstream delivers nothing.
+
+        In the middle of the content only dropping the connection says so; before that, RSET does.
+        """
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._in_data:
+            connection.abort("given up in the middle of a message")
+        elif self._needs_reset and connection.is_open:
+            connection.send(b"RSET")
+        self._pool.release(connection)
+        self._needs_reset = self._in_data = False
+
+    async def _open_with(self, recipient: Path) -> Reply:
+        """Open a transaction with its first recipient, on a kept connection if one still works."""
+        kept = self._pool.take_kept(self.destination.endpoints)
+        if kept is not None:
+            try:
+                return await self._begin(kept, [recipient])
+            except DownstreamError:
+                # It closed while it was idle, which is its right; it has not seen this mail.
+                self.abandon()
+        return await self._begin(await self._pool.open(self.destination.endpoints), [recipient])
+
+    async def _begin(self, connection: ClientConnection, recipients: list[Path]) -> Reply:
+        """MAIL and RCPTs; the reply to the last RCPT, or the first refusal if that was MAIL's."""
+        self._connection = connection
+        self._needs_reset = True
+        commands = [
+            *xforward(connection.extensions, self._session, self.destination.identify),
+            self._mail(connection),
+            *(_rcpt(recipient) for recipient in recipients),
+        ]
+        replies = await self._exchange(connection, commands)
+        opened = replies[-1 - len(recipients)]
+        if not opened.is_positive:
+            self._needs_reset = False
+            self.abandon()
+            return opened
+        refused = next((reply for reply in replies[-len(recipients) :] if not reply.is_positive), None)
+        return refused or replies[-1]
+
+    @staticmethod
+    async def _exchange(connection: ClientConnection, commands: list[bytes]) -> list[Reply]:
+        """All replies: to commands in one group where the downstream takes that, else one by one."""
+        if connection.offers("PIPELINING"):
+            return [await connection.reply_to(awaited) for awaited in connection.send(*commands)]
+        return [await connection.ask(command) for command in commands]
+
+    async def _start_data(self) -> tuple[ClientConnection, Reply]:
+        """DATA, on a transaction opened anew if the downstream gave up while we were judging."""
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            self._in_data = True
+            try:
+                reply = await connection.ask(b"DATA")
+                if reply.code != 421:
+                    return connection, reply
+            except DownstreamError:
+                pass  # it gave up while we were judging: that is what the second attempt is for
+        self.abandon()
+        connection = await self._pool.open(self.destination.endpoints)
+        reply = await self._begin(connection, self._accepted)
+        if not reply.is_positive:
+            self.abandon()
+            raise DownstreamError(f"{connection.endpoint}: gave up while judging, then said {reply}")
+        self._in_data = True
+        return connection, await connection.ask(b"DATA")
+
+    async def _send_content(self, connection: ClientConnection, chunks: Iterable[bytes]) -> Reply:
+        """Everything up to the end of data, then, in one piece and without return, that."""
+        final = connection.expect()
+        pieces = iter(stuffed(chunks))
+        piece = next(pieces)
+        for following in pieces:
+            await connection.write(piece)
+            if final.done():
+                return await self._refused_midway(connection, final)
+            piece = following
+        self.is_committed = True
+        await connection.write(piece)
+        return await connection.reply_to(final, FINAL_REPLY_TIMEOUT)
+
+    async def _refused_midway(self, connection: ClientConnection, final: "asyncio.Future[Reply]") -> Reply:
+        """The downstream answered before it saw the end: never an acceptance."""
+        reply = await connection.reply_to(final)
+        self.abandon()
+        if reply.code < 400:
+            raise DownstreamError(f"{connection.endpoint}: said {reply} in the middle of the content")
+        return reply
+
+    def _mail(self, connection: ClientConnection) -> bytes:
+        """MAIL with those of the client's parameters that this downstream understands."""
+        words = [b"MAIL FROM:<%s>" % self._envelope.reverse_path.octets]
+        for keyword, value in self._envelope.parameters.items():
+            offered = "8BITMIME" if keyword == "BODY" else keyword
+            if connection.offers(offered):
+                words.append((keyword if value is None else f"{keyword}={value}").encode("ascii"))
+        return b" ".join(words)
+
+    def _release(self) -> None:
+        if self._connection is not None:
+            self._pool.release(self._connection)
+            self._connection = None
+
+
+def _rcpt(recipient: Path) -> bytes:
+    return b"RCPT TO:<%s>" % recipient.octets

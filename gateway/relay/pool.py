@@ -1,0 +1,75 @@
+"""Connections kept between messages, and a memory of addresses that are down."""
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.relay.client import ClientConnection, DownstreamError, connect
+from gateway.smtp.endpoint import Endpoint
+
+# Shorter than any MTA's own patience with an idle client.
+MAX_IDLE = 20.0
+MAX_KEPT = 32
+# Postfix slows a client down after ten refused commands and drops it after twenty.
+MAX_REFUSALS = 8
+# How long an address that could not be reached is asked last.
+SET_BACK = 10.0
+
+
+class Pool:
+    """Connections by endpoint. `acquire` and `release` are all a delivery needs."""
+
+    def __init__(self, hostname: str) -> None:
+        self._hostname = hostname
+        self._kept: dict[Endpoint, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
+        self._down_until: dict[Endpoint, float] = {}
+
+    def take_kept(self, endpoints: Sequence[Endpoint]) -> ClientConnection | None:
+        """A connection kept from an earlier message, if there is one that looks alive."""
+        for endpoint in endpoints:
+            kept = self._kept.get(endpoint, [])
+            while kept:
+                connection, timer = kept.pop()
+                timer.cancel()
+                if connection.is_open:
+                    return connection
+        return None
+
+    async def open(self, endpoints: Sequence[Endpoint]) -> ClientConnection:
+        """A fresh connection to the first endpoint that takes one. Raises DownstreamError for all."""
+        causes = []
+        for endpoint in self._healthy_first(endpoints):
+            try:
+                connection = await connect(endpoint, self._hostname)
+            except DownstreamError as error:
+                self._down_until[endpoint] = asyncio.get_running_loop().time() + SET_BACK
+                causes.append(str(error))
+            else:
+                self._down_until.pop(endpoint, None)
+                return connection
+        raise DownstreamError("; ".join(causes))
+
+    def release(self, connection: ClientConnection) -> None:
+        """Keep a connection that is between transactions for the next message."""
+        kept = self._kept.setdefault(connection.endpoint, [])
+        if not connection.is_open or connection.refusals >= MAX_REFUSALS or len(kept) >= MAX_KEPT:
+            connection.quit()
+            return
+        timer = asyncio.get_running_loop().call_later(MAX_IDLE, self._expire, connection)
+        kept.append((connection, timer))
+
+    def close(self) -> None:
+        """Say goodbye on every kept connection."""
+        for kept in self._kept.values():
+            for connection, timer in kept:
+                timer.cancel()
+                connection.quit()
+        self._kept.clear()
+
+    def _healthy_first(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        now = asyncio.get_running_loop().time()
+        return sorted(endpoints, key=lambda endpoint: self._down_until.get(endpoint, 0.0) > now)
+
+    def _expire(self, connection: ClientConnection) -> None:
+        kept = self._kept[connection.endpoint]
+        self._kept[connection.endpoint] = [entry for entry in kept if entry[0] is not connection]
+        connection.quit()

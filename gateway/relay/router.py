@@ -1,0 +1,34 @@
+"""Which downstream takes mail for a recipient: the first `[[relay]]` entry that names its domain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.smtp.address import Path
+from gateway.smtp.domains import match_domain
+from gateway.smtp.endpoint import Endpoint
+
+Identify = Literal["auto", "xforward", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One `[[relay]]` entry: its domains, its addresses in order, how it learns who the client is."""
+
+    domains: tuple[str, ...]
+    endpoints: tuple[Endpoint, ...]
+    identify: Identify = "auto"
+
+
+class Router:
+    """The relay table, in configured order."""
+
+    def __init__(self, destinations: Sequence[Destination]) -> None:
+        self.destinations = tuple(destinations)
+
+    def find(self, recipient: Path) -> Destination | None:
+        """The destination for a recipient, or `None` where we do not relay."""
+        for destination in self.destinations:
+            if match_domain(destination.domains, recipient.domain) is not None:
+                return destination
+        return None

@@ -1,0 +1,5 @@
+"""The processes: one module for each role, with an `async def` that works until told to stop.
+
+The supervisor starts them as `python -m gateway.roles ROLE`; they share no memory and can run under
+different UIDs.
+"""

@@ -1,0 +1,62 @@
+"""What a process under the supervisor does first: learn its task and its configuration.
+
+The supervisor hands over the very text of the configuration it has checked, on standard input, so a
+process started again later does not meet a file that was edited meanwhile. Standard input stays
+open: its end means that the supervisor is gone, and then nobody should go on alone.
+"""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.config import Config, ConfigError, parse
+from gateway.log import configure_logging
+from gateway.loop import run
+from gateway.roles.control import Control
+
+END_OF_CONFIG = b"\0"
+
+
+def _read_config(file: Path) -> Config:
+    received = bytearray()
+    while not received.endswith(END_OF_CONFIG):
+        chunk = os.read(sys.stdin.fileno(), 65_536)
+        if not chunk:
+            raise SystemExit(os.EX_SOFTWARE)
+        received += chunk
+    return parse(file, bytes(received[: -len(END_OF_CONFIG)]))
+
+
+async def _work(role: str, config: Config, sockets: Sequence[socket.socket]) -> None:
+    # Imported late: the journal needs no SMTP server, and has no business loading anybody's plugins.
+    if role == "journal":
+        from gateway.roles.journal import keep
+
+        await keep(config, Control())
+    else:
+        from gateway.roles.smtp import serve
+
+        await serve(config, sockets, Control())
+
+
+def main() -> None:
+    """Entry point of `python -m gateway.roles`."""
+    parser = argparse.ArgumentParser(prog="sluicegate")
+    parser.add_argument("role", choices=("smtp", "journal"))
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--sockets", default="", help="file descriptors of the listening sockets")
+    arguments = parser.parse_args()
+    configure_logging()
+    sockets = [socket.socket(fileno=int(number)) for number in arguments.sockets.split(",") if number]
+    try:
+        run(_work(arguments.role, _read_config(arguments.config), sockets))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(os.EX_CONFIG) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The `smtp` role: one process that serves connections on sockets the supervisor bound.
+
+It has its own event loop, filters and connection pools; the only things it shares with other
+workers are the listening sockets and the directory that records go to.
+"""
+
+import asyncio
+import contextlib
+import resource
+import socket
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from gateway.assembly import Assembly, assemble
+from gateway.config import Config
+from gateway.config.schema import ListenerSection
+from gateway.journal.layout import Layout
+from gateway.journal.writer import JournalWriter
+from gateway.proxy.server import Server
+from gateway.proxy.service import Service
+from gateway.recorder import Recorder
+from gateway.relay.pool import Pool
+from gateway.roles.control import Control
+from gateway.smtp.content import BareNewline
+
+# How long a session in the middle of something may go on after SIGTERM.
+GRACE = 30.0
+_FLUSH_INTERVAL = 1.0
+
+
+async def serve(config: Config, sockets: Sequence[socket.socket], control: Control) -> None:
+    """Serve until told to stop, then drain. `sockets` are in the order of `config.listener`.
+
+    Raises ConfigError where the configuration cannot be put together.
+    """
+    _raise_descriptor_limit()
+    async with _working(config) as (assembly, recorder, pool):
+        servers = [Server(_service(assembly, listener, recorder, pool)) for listener in config.listener]
+        for server, listening in zip(servers, sockets, strict=True):
+            await server.start(listening)
+        control.say_ready()
+        await control.wait_for_stop()
+        await asyncio.gather(*(server.drain(GRACE) for server in servers))
+
+
+@contextlib.asynccontextmanager
+async def _working(config: Config) -> AsyncIterator[tuple[Assembly, Recorder, Pool]]:
+    """What all listeners of a worker share, closed again in the right order."""
+    assembly = assemble(config)
+    layout = Layout(Path(config.gateway.state_directory))
+    writer = JournalWriter(layout.spool)
+    pool = Pool(config.gateway.hostname)
+    flushing = asyncio.create_task(_flush_now_and_then(writer))
+    try:
+        yield assembly, Recorder(writer, config.gateway.hostname), pool
+    finally:
+        flushing.cancel()
+        pool.close()
+        await assembly.close()
+        writer.close()
+
+
+def _service(assembly: Assembly, listener: ListenerSection, recorder: Recorder, pool: Pool) -> Service:
+    gateway = assembly.config.gateway
+    return Service(
+        hostname=gateway.hostname,
+        listener=listener.address,
+        pipeline=assembly.pipeline(),
+        router=assembly.router,
+        pool=pool,
+        recorder=recorder,
+        spool_directory=content_directory(assembly.config),
+        speak=gateway.speak,
+        deadline=gateway.deadline,
+        max_message_size=gateway.max_message_size,
+        bare_newline=BareNewline(listener.bare_newline),
+    )
+
+
+def content_directory(config: Config) -> Path:
+    """Where content waits while it is judged."""
+    return Path(config.gateway.state_directory) / "spool" / "content"
+
+
+async def _flush_now_and_then(writer: JournalWriter) -> None:
+    """Bring records to a disk that was full, even when no new ones come."""
+    while True:
+        await asyncio.sleep(_FLUSH_INTERVAL)
+        writer.flush()
+
+
+def _raise_descriptor_limit() -> None:
+    """As many sockets as the administrator allows: a client, a downstream, two scanners for each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

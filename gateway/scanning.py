@@ -1,0 +1,100 @@
+"""Judging a message that nobody is sending: the same pipeline, stage by stage, without a dialogue."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from gateway.assembly import Assembly
+from gateway.casefile import CaseFile, Judgement
+from gateway.journal.record import Record, new_reference
+from gateway.pipeline import Pipeline
+from gateway.recorder import Event, Recorder
+from gateway.smtp.envelope import Envelope
+from gateway.smtp.message import Content, Message
+from gateway.smtp.reply import Reply
+from gateway.smtp.session import Session
+from gateway.smtp.trace import received_field
+from gateway.smtp.transaction import Stage, Transaction
+from policies.verdict import Decision
+
+WOULD_RELAY = Reply.of(250, "2.0.0", "Would be relayed")
+
+
+class RecordCatcher:
+    """Takes the records that would have gone to the journal."""
+
+    is_full = False
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        """Keep it."""
+        self.records.append(record)
+
+
+async def judge_message(
+    assembly: Assembly, session: Session, envelope: Envelope, content: Content, skip: Sequence[Stage] = ()
+) -> Record:
+    """The record that this message would have had. Stages in `skip` are not judged."""
+    catcher = RecordCatcher()
+    recorder = Recorder(catcher, assembly.config.gateway.hostname)
+    message = Message(content)
+    case = CaseFile()
+    event = Event(
+        session=session, case=case, spoken=Stage.END_OF_DATA.value, envelope=envelope, message=message
+    )
+    reference = new_reference()
+    ended = await _judge_stages(
+        assembly, case, _transactions(assembly, session, envelope, message, reference, skip)
+    )
+    refusal = case.conclude(ended)
+    if refusal is not None:
+        recorder.refused(event, refusal)
+    else:
+        recorder.accepted(event, reference, WOULD_RELAY, ended)
+    return catcher.records[0]
+
+
+async def _judge_stages(
+    assembly: Assembly, case: CaseFile, transactions: Sequence[Transaction]
+) -> Judgement | None:
+    """Ask stage after stage until one says something final."""
+    pipeline: Pipeline = assembly.pipeline()
+    deadline = asyncio.get_running_loop().time() + assembly.config.gateway.deadline
+    exempt = None
+    for tx in transactions:
+        own = case.fork(tx.stage)
+        ended = await pipeline.judge(tx, own, deadline)
+        case.absorb(own)
+        if ended is not None and ended.verdict.is_refusal:
+            return ended
+        if ended is not None and ended.verdict.decision is Decision.ACCEPT and tx.stage is not Stage.RCPT:
+            exempt = ended
+            break
+    return exempt
+
+
+def _transactions(
+    assembly: Assembly,
+    session: Session,
+    envelope: Envelope,
+    message: Message,
+    reference: str,
+    skip: Sequence[Stage],
+) -> list[Transaction]:
+    """What the policies of each stage would have seen."""
+    hostname = assembly.config.gateway.hostname
+    trace = received_field(session, hostname, reference, envelope.recipients, datetime.now().astimezone())
+    stages = [
+        Transaction(Stage.CONNECT, session),
+        Transaction(Stage.HELO, session),
+        Transaction(Stage.MAIL, session, replace(envelope, recipients=())),
+        *(
+            Transaction(Stage.RCPT, session, replace(envelope, recipient=recipient))
+            for recipient in envelope.recipients
+        ),
+        Transaction(Stage.END_OF_DATA, session, envelope, message, trace),
+    ]
+    return [tx for tx in stages if tx.stage not in skip]

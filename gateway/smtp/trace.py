@@ -1,0 +1,36 @@
+"""The Received field: RFC 5321 section 4.4, with the protocol names of RFC 3848."""
+
+import re
+from datetime import datetime
+from email.utils import format_datetime
+
+from gateway.smtp.address import Path
+from gateway.smtp.session import Session
+
+# What a client claims to be called is copied into a structured field: nothing in it may be taken
+# for a comment, a quoted string or the end of a clause.
+_UNSAFE = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
+
+
+def received_field(
+    session: Session, hostname: str, reference: str, recipients: tuple[Path, ...], when: datetime
+) -> bytes:
+    """The field as it will stand on top of the message, folded, CRLF included."""
+    address = session.client_address.compressed
+    literal = f"[IPv6:{address}]" if session.client_address.version == 6 else f"[{address}]"
+    helo = _UNSAFE.sub("?", session.helo_name or "unknown")
+    name = _UNSAFE.sub("?", session.client_name or "unknown")
+    lines = [
+        f"Received: from {helo} ({name} {literal})",
+        f"by {hostname} (Sluicegate) with {_protocol(session)} id {reference}",
+    ]
+    # More than one recipient is nobody's business but the sender's (RFC 5321 section 7.6).
+    if len(recipients) == 1 and recipients[0].domain:
+        lines[-1] += f"\r\n\tfor <{recipients[0]}>"
+    return ("\r\n\t".join(lines) + f";\r\n\t{format_datetime(when)}\r\n").encode("ascii")
+
+
+def _protocol(session: Session) -> str:
+    if not session.esmtp:
+        return "SMTP"
+    return "ESMTP" + ("S" if session.tls else "") + ("A" if session.authenticated else "")

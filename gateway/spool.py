@@ -1,0 +1,95 @@
+"""Where the content of a message waits while it is judged: in memory, or in a file without a name.
+
+The file is unlinked from the start, so a crash at any instant leaves nothing behind. It is written
+and read through the page cache in bounded pieces, directly from the event loop.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+MEMORY_LIMIT = 131_072
+CHUNK = 131_072
+
+
+class Spool:
+    """Content under construction, then a `gateway.smtp.message.Content`. Close it when done.
+
+    More than `limit` octets are counted but not kept; `overflowed` is then true. When the disk fails
+    nothing more is kept and `failure` says why.
+    """
+
+    def __init__(self, directory: Path, limit: int) -> None:
+        self.size = 0
+        self.overflowed = False
+        self.failure: str | None = None
+        self._directory = directory
+        self._limit = limit
+        self._memory: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self._hash = hashlib.sha256()
+
+    def append(self, chunk: bytes) -> None:
+        """Add content."""
+        self.size += len(chunk)
+        if self.size > self._limit:
+            self.overflowed = True
+        if self.overflowed or self.failure:
+            self.close()
+            return
+        try:
+            self._keep(chunk)
+        except OSError as error:
+            self.failure = f"{self._directory}: {error.strerror}"
+
+    def _keep(self, chunk: bytes) -> None:
+        self._hash.update(chunk)
+        if self._file is not None:
+            self._file.write(chunk)
+            return
+        self._memory.append(chunk)
+        if self.size > MEMORY_LIMIT:
+            self._move_to_file()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def head(self, limit: int) -> bytes:
+        """The first `limit` octets."""
+        if self._file is not None:
+            return os.pread(self._file.fileno(), limit, 0)
+        return self._joined()[:limit]
+
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
+        """The content from `start` on, in pieces of at most 128 KiB."""
+        if self._file is None:
+            if start < self.size:
+                yield self._joined()[start:]
+            return
+        while chunk := os.pread(self._file.fileno(), CHUNK, start):
+            start += len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        """Give memory and file back."""
+        self._memory.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _joined(self) -> bytes:
+        if len(self._memory) > 1:
+            self._memory = [b"".join(self._memory)]
+        return self._memory[0] if self._memory else b""
+
+    def _move_to_file(self) -> None:
+        # Unbuffered: reads go past the file object, straight to its descriptor.
+        self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed in close
+        for chunk in self._memory:
+            self._file.write(chunk)
+        self._memory.clear()

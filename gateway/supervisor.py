@@ -1,0 +1,253 @@
+"""The supervisor: binds the sockets, starts the processes, and then only watches.
+
+It loads no plugin and parses nothing from outside but the configuration file. A process that dies
+is started again at once; one that keeps dying is started again more and more slowly. New
+configurations are tried out on one new worker before the old ones are let go.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from gateway.config import Config, ConfigError, load
+from gateway.journal.layout import Layout
+from gateway.proxy.server import BACKLOG
+from gateway.roles.__main__ import END_OF_CONFIG
+from gateway.roles.control import READY
+from gateway.smtp.endpoint import Endpoint
+
+START_TIMEOUT = 60.0
+# Workers get as long as they ask for; this is for one that does not come to an end at all.
+STOP_TIMEOUT = 180.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_WELL = 0.1, 5.0, 10.0
+
+_log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """A process did not come up; `status` is what to exit with. Its own words are on standard error."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
+
+
+class Child:
+    """One process of a role, started again whenever it ends by itself."""
+
+    def __init__(self, role: str, config: Config, sockets: Sequence[socket.socket] = ()) -> None:
+        self._role = role
+        self._config = config
+        self._sockets = sockets
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    def expect_end(self) -> None:
+        """From now on it may end, and is not started again."""
+        self._is_stopping = True
+
+    async def start(self) -> None:
+        """Return when it works. Raises StartError when it does not."""
+        await self._start()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Ask it to finish and wait until it has."""
+        self.expect_end()
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        if self._watching is not None:
+            await self._watching
+
+    async def _start(self) -> None:
+        process = self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # not from the current directory: it may have a folder named "policies"
+            "-m",
+            "gateway.roles",
+            self._role,
+            "--config",
+            str(self._config.file),
+            "--sockets",
+            ",".join(str(each.fileno()) for each in self._sockets),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=[each.fileno() for each in self._sockets],
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(self._config.source + END_OF_CONFIG)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                first_words = await process.stdout.readline()
+        except TimeoutError:
+            first_words = b""
+            process.kill()
+        if first_words != READY:
+            raise StartError(await process.wait())
+
+    async def _watch(self) -> None:
+        pause = 0.0
+        while True:
+            assert self._process is not None
+            started = asyncio.get_running_loop().time()
+            status = await self._wait_for_end(self._process)
+            lived = asyncio.get_running_loop().time() - started
+            pause = _FIRST_PAUSE if lived > _LIVED_WELL else min(pause * 2 + _FIRST_PAUSE, _LONGEST_PAUSE)
+            if not self._is_stopping:
+                _log.error("a process died and is started again", role=self._role, status=status)
+                await asyncio.sleep(pause)
+            if self._is_stopping:
+                return
+            with contextlib.suppress(StartError):
+                await self._start()
+
+    async def _wait_for_end(self, process: asyncio.subprocess.Process) -> int:
+        while process.returncode is None:
+            timeout = STOP_TIMEOUT if self._is_stopping else None
+            try:
+                async with asyncio.timeout(timeout):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+        return process.returncode
+
+
+class Generation:
+    """All processes of one configuration."""
+
+    def __init__(self, config: Config, sockets: Sequence[socket.socket], roles: Sequence[str]) -> None:
+        self.config = config
+        self.sockets = sockets
+        self._workers = [Child("smtp", config, sockets) for _ in range(_worker_count(config))]
+        self._keepers = [Child("journal", config)]
+        self._roles = roles
+
+    async def start(self) -> None:
+        """Start one worker; where that comes up, the others. Raises StartError."""
+        try:
+            if "smtp" in self._roles:
+                await self._workers[0].start()
+                await asyncio.gather(*(worker.start() for worker in self._workers[1:]))
+            if "journal" in self._roles:
+                await asyncio.gather(*(keeper.start() for keeper in self._keepers))
+        except StartError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Let the workers finish, then the journal, which has their last records to keep."""
+        # A signal to the whole process group reaches all of them before it reaches us.
+        for child in (*self._workers, *self._keepers):
+            child.expect_end()
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
+
+
+class Supervisor:
+    """Runs the roles until SIGTERM or SIGINT; SIGHUP brings a new configuration."""
+
+    def __init__(self, file: Path, roles: Sequence[str]) -> None:
+        self._file = file
+        self._roles = roles
+        self._sockets: dict[str, socket.socket] = {}
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Event()
+
+    async def run(self, announce: Callable[[Config], None]) -> None:
+        """Start everything, say so, and watch. Raises ConfigError or StartError if it does not come up."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
+        generation = self._prepare()
+        await generation.start()
+        announce(generation.config)
+        while await self._is_to_reload():
+            generation = await self._reload(generation)
+        # Whoever connects from now on shall be refused, not kept waiting.
+        for listening in self._sockets.values():
+            listening.close()
+        await generation.stop()
+
+    def _prepare(self) -> Generation:
+        config = load(self._file)
+        prepare_directories(config)
+        sockets = self._bind(config) if "smtp" in self._roles else []
+        return Generation(config, sockets, self._roles)
+
+    async def _is_to_reload(self) -> bool:
+        """Wait for a signal; false if it says to stop."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._stopping, self._reloading)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        self._reloading.clear()
+        return not self._stopping.is_set()
+
+    async def _reload(self, old: Generation) -> Generation:
+        """The generation to go on with: a new one, or the old one if the new one does not come up."""
+        try:
+            new = self._prepare()
+            await new.start()
+        except (ConfigError, StartError) as error:
+            _log.error("the new configuration is refused, the old one stays", error=str(error))
+            return old
+        await old.stop()
+        self._close_unused(new)
+        _log.info("the new configuration is in force", file=str(self._file))
+        return new
+
+    def _bind(self, config: Config) -> list[socket.socket]:
+        """The listening sockets, those that are open already among them. Raises ConfigError."""
+        for listener in config.listener:
+            if listener.address not in self._sockets:
+                self._sockets[listener.address] = _bind(listener.address, config.file)
+        return [self._sockets[listener.address] for listener in config.listener]
+
+    def _close_unused(self, generation: Generation) -> None:
+        for address, listening in list(self._sockets.items()):
+            if listening not in generation.sockets:
+                del self._sockets[address]
+                listening.close()
+
+
+def prepare_directories(config: Config) -> None:
+    """Make the state directory and what is in it. Raises ConfigError."""
+    state = Path(config.gateway.state_directory)
+    try:
+        for directory in (Layout(state).spool, state / "spool" / "content"):
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise PermissionError(None, "Permission denied")
+    except OSError as error:
+        problem = f'"{state}" cannot be used: {error.strerror}'
+        raise ConfigError("[gateway]", "state_directory", problem, config.file) from None
+
+
+def _bind(address: str, file: Path) -> socket.socket:
+    endpoint = Endpoint.parse(address)
+    try:
+        return socket.create_server(
+            (endpoint.host, endpoint.port),
+            family=socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET,
+            backlog=BACKLOG,
+        )
+    except OSError as error:
+        hint = "; ports below 1024 need root or CAP_NET_BIND_SERVICE" if error.errno == 13 else ""
+        problem = f"{address} cannot be listened on: {os.strerror(error.errno or 0)}{hint}"
+        raise ConfigError("[[listener]]", "address", problem, file) from None
+
+
+def _worker_count(config: Config) -> int:
+    return config.gateway.workers or len(os.sched_getaffinity(0))
