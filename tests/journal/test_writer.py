@@ -3,14 +3,13 @@
 import ctypes
 import fcntl
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,10 @@ from gateway.journal.layout import Layout
 from gateway.journal.record import encode
 from gateway.journal.spool import SpoolFile, list_files
 from gateway.journal.writer import JournalFull, JournalWriter
+from tests.journal.disk import file_size_limit
 from tests.journal.records import make_record, spooled, subjects
 
-
-@contextmanager
-def file_size_limit(octets: int) -> Iterator[None]:
-    """A disk on which no file of this process can grow beyond so many octets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+ROOT = Path(__file__).parents[2]
 
 
 def is_locked(path: Path) -> bool:
@@ -231,7 +222,7 @@ while True:
 
 def test_every_record_that_was_acknowledged_survives_sigkill(layout: Layout):
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITE_FOR_EVER, layout.spool], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _WRITE_FOR_EVER, layout.spool], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout is not None
         acknowledged = [process.stdout.readline().strip() for _ in range(200)]
@@ -257,6 +248,6 @@ def test_a_directory_that_cannot_be_listed_is_enough(tmp_path: Path):
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o333)
-        subprocess.run([sys.executable, "-c", program, name], check=True)
+        subprocess.run([sys.executable, "-c", program, name], check=True, cwd=ROOT)
         directory.chmod(0o700)
         assert spooled(directory) == ["blind"]
