@@ -38,6 +38,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
         self._awaited: deque[asyncio.Future[Reply]] = deque()
+        # Expected from the start: it may be here before anybody has time to wait for it.
+        self._banner = self.expect()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -76,7 +78,7 @@ class ClientConnection(asyncio.Protocol):
 
     async def greet(self, hostname: str) -> None:
         """Read the banner, say EHLO (HELO where that is unknown). Raises DownstreamError."""
-        banner = await self.reply_to(self.expect(), GREETING_TIMEOUT)
+        banner = await self.reply_to(self._banner, GREETING_TIMEOUT)
         if not banner.is_positive:
             raise DownstreamError(f"{self.endpoint}: greeted with {banner}")
         reply = await self.ask(b"EHLO " + hostname.encode("ascii"))
