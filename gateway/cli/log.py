@@ -20,7 +20,10 @@ from gateway.journal.text import cut, padded, visible, width
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE = re.compile(r"(\d+)([smhdw])")
 
-_HEADINGS = ("TIME", "VERDICT", "STAGE", "REASON", "REFERENCE", "CLIENT", "SENDER", "RECIPIENTS", "SUBJECT")
+_HEADINGS = (
+    *("TIME", "VERDICT", "STAGE", "REASON", "REFERENCE", "CLIENT", "SENDER", "RECIPIENTS"),
+    "SUBJECT OR DETAIL",
+)
 # Columns begin so wide, for those who follow: what comes later should stand below what came first.
 _WIDTHS = (20, 11, 11, 18, 9, 15, 24, 24)
 _WIDEST = 40  # one long address must not push the others off the screen

@@ -19,6 +19,8 @@ def what_would_change(record: Record) -> list[str]:
     if special is None and record.reason.startswith("downstream-"):
         special = _of_downstream
     sentences = list(special(record)) if special else []
+    if record.reason == "relay-denied":
+        return sentences  # "warn" would not help: there is nobody to relay the mail to
     return [*sentences, *_of_policy(record, explained=bool(sentences))]
 
 

@@ -95,6 +95,11 @@ def test_all_of_the_record_is_told(part: str):
     assert part in squeezed(explain(FULL))
 
 
+def test_nobody_is_told_to_only_warn_of_mail_that_has_nowhere_to_go():
+    record = make_record(reason="relay-denied", policy="recipients")
+    assert not any("warn" in sentence for sentence in what_would_change(record))
+
+
 def test_policies_are_told_in_the_order_they_spoke():
     story = explain(FULL)
     assert story.index("  recipients") < story.index("  fresh") < story.index("  spam ")
