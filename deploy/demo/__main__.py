@@ -1,0 +1,175 @@
+"""`make demo`: real mail through the gateway, between real daemons, and what became of it.
+
+Exit status 0 if every message met its expected fate, 1 if not. On a terminal everything stays up
+for trying by hand until Ctrl-C; the gateway's directory, `.demo`, stays readable afterwards.
+"""
+
+import contextlib
+import fcntl
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .daemons import Clamd, Daemon, DaemonError, Spamd
+from .fate import Fate, try_out
+from .gateway_process import Gateway, clamav, dnsbl, spamassassin
+from .messages import LISTED_CLIENT, samples
+from .nameserver import Nameserver
+from .postfix import Postfix
+
+_DIRECTORY = Path.cwd() / ".demo"
+_ZONE = "bl.example.net"
+_ORDER = ("recipients", "blocklist", "virus", "spam")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that runs."""
+
+    gateway: Gateway
+    postfix: Postfix
+
+
+def main() -> int:
+    """Start everything, send everything, print what became of it."""
+    # Elsewhere than on a terminal nothing is cut or folded, however long.
+    console = Console() if sys.stdout.isatty() else Console(width=1000)
+    try:
+        with _alone(), _stage(console) as stage:
+            fates = list(_send_all(stage, console))
+            console.print(_table(fates))
+            _print_wrong(fates, console)
+            _print_commands(stage, fates, console)
+            if console.is_terminal:
+                _wait_for_interrupt(stage, console)
+    except DaemonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if any(fate.differences for fate in fates) else 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Only one at a time in a checkout: it owns `.demo`."""
+    with Path(__file__).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DaemonError("another demonstration is running in this checkout") from None
+        yield
+
+
+@contextlib.contextmanager
+def _stage(console: Console) -> Iterator[Stage]:
+    with contextlib.ExitStack() as running:
+
+        def start(daemon: Daemon) -> None:
+            with _step(console, f"starting {daemon.name}"):
+                running.enter_context(daemon)
+
+        clamd, spamd, postfix = Clamd(), Spamd(), Postfix()
+        for daemon in (clamd, spamd, postfix):
+            start(daemon)
+        nameserver = running.enter_context(Nameserver(_ZONE, [LISTED_CLIENT]))
+        gateway = Gateway(
+            postfix.address,
+            [clamav(clamd.address), spamassassin(spamd.address), dnsbl(nameserver.address, _ZONE)],
+            _ORDER,
+            directory=_DIRECTORY,
+        )
+        start(gateway)
+        yield Stage(gateway, postfix)
+
+
+@contextlib.contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    started = time.monotonic()
+    with console.status(f"{what} ..."):
+        yield
+    console.print(f"{what}: {time.monotonic() - started:.1f} s", highlight=False)
+
+
+def _send_all(stage: Stage, console: Console) -> Iterator[Fate]:
+    for sample in samples():
+        with console.status(f"sending: {sample.what} ..."):
+            yield try_out(stage.gateway, stage.postfix, sample)
+
+
+def _table(fates: list[Fate]) -> Table:
+    table = Table(title="What was sent, and what became of it", title_justify="left")
+    for heading in ("", "sent", "the client was told", "at stage", "by policy", "reason"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("Postfix received", overflow="fold")
+    for fate in fates:
+        cells = (
+            "WRONG" if fate.differences else "ok",
+            fate.sample.what,
+            f"{fate.reply.code} {fate.reply.text}",
+            str(fate.record.get("stage")),
+            str(fate.record.get("policy") or "-"),
+            str(fate.record.get("reason")),
+            f"{fate.seconds * 1000:.0f} ms",
+            _delivery(fate),
+        )
+        table.add_row(*map(escape, cells), style="bold red" if fate.differences else "")
+    return table
+
+
+def _delivery(fate: Fate) -> str:
+    if fate.received is None:
+        return "nothing"
+    return f"{len(fate.sample.content):,} octets, {'identical' if fate.arrived_whole else 'ALTERED'}"
+
+
+def _print_wrong(fates: list[Fate], console: Console) -> None:
+    for fate in fates:
+        for difference in fate.differences:
+            console.print(f"WRONG  {fate.sample.what}: {difference}", style="bold red", markup=False)
+
+
+def _print_commands(stage: Stage, fates: list[Fate], console: Console) -> None:
+    """How to look further, ready to be pasted."""
+    program, configuration = Path(sys.executable).with_name("sluicegate"), stage.gateway.configuration
+    config = f"--config {shlex.quote(_short(configuration))}"
+    refused = [fate for fate in fates if fate.reply.reference]
+    console.print("\nLook further:")
+    commands = [f"log {config}", f"log {config} --verdict rejected --json"]
+    commands += [f"explain {fate.reply.reference} {config}" for fate in refused[:2]]
+    for command in commands:
+        console.print(
+            f"  {shlex.quote(_short(program))} {command}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _wait_for_interrupt(stage: Stage, console: Console) -> None:
+    console.print(
+        f"\nStill running. SMTP at {stage.gateway.address}; Postfix behind it knows"
+        f" {', '.join(stage.postfix.users)} at example.com. For example:\n"
+        f"  swaks --server {stage.gateway.address} --from anna@example.org --to b@example.com\n"
+        f"Mailboxes: {stage.postfix.directory}/mail\nCtrl-C ends it.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(130)
