@@ -18,10 +18,9 @@ import structlog
 
 from gateway.config import Config, ConfigError, load
 from gateway.journal.layout import Layout
-from gateway.proxy.server import BACKLOG
+from gateway.listening import bind
 from gateway.roles.__main__ import END_OF_CONFIG
 from gateway.roles.control import READY
-from gateway.smtp.endpoint import Endpoint
 
 START_TIMEOUT = 60.0
 # Workers get as long as they ask for; this is for one that does not come to an end at all.
@@ -210,9 +209,12 @@ class Supervisor:
 
     def _bind(self, config: Config) -> list[socket.socket]:
         """The listening sockets, those that are open already among them. Raises ConfigError."""
-        for listener in config.listener:
-            if listener.address not in self._sockets:
-                self._sockets[listener.address] = _bind(listener.address, config.file)
+        try:
+            for listener in config.listener:
+                if listener.address not in self._sockets:
+                    self._sockets[listener.address] = bind(listener.address)
+        except ConfigError as error:
+            raise error.in_file(config.file) from None
         return [self._sockets[listener.address] for listener in config.listener]
 
     def _close_unused(self, generation: Generation) -> None:
@@ -233,20 +235,6 @@ def prepare_directories(config: Config) -> None:
     except OSError as error:
         problem = f'"{state}" cannot be used: {error.strerror}'
         raise ConfigError("[gateway]", "state_directory", problem, config.file) from None
-
-
-def _bind(address: str, file: Path) -> socket.socket:
-    endpoint = Endpoint.parse(address)
-    try:
-        return socket.create_server(
-            (endpoint.host, endpoint.port),
-            family=socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET,
-            backlog=BACKLOG,
-        )
-    except OSError as error:
-        hint = "; ports below 1024 need root or CAP_NET_BIND_SERVICE" if error.errno == 13 else ""
-        problem = f"{address} cannot be listened on: {os.strerror(error.errno or 0)}{hint}"
-        raise ConfigError("[[listener]]", "address", problem, file) from None
 
 
 def _worker_count(config: Config) -> int:

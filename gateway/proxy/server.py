@@ -17,12 +17,12 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, listening: socket.socket) -> None:
-        """Accept from now on."""
+    async def start(self, bound: socket.socket) -> None:
+        """Listen and accept from now on. Raises OSError."""
         attributes = prototype(self._service)
         self._server = await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(self._service, attributes, self._connections),
-            sock=listening,
+            sock=bound,
             backlog=BACKLOG,
         )
 

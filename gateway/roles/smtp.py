@@ -16,6 +16,7 @@ from gateway.config import Config
 from gateway.config.schema import ListenerSection
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
+from gateway.listening import cannot_listen
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
@@ -36,8 +37,11 @@ async def serve(config: Config, sockets: Sequence[socket.socket], control: Contr
     _raise_descriptor_limit()
     async with _working(config) as (assembly, recorder, pool):
         servers = [Server(_service(assembly, listener, recorder, pool)) for listener in config.listener]
-        for server, listening in zip(servers, sockets, strict=True):
-            await server.start(listening)
+        for server, listener, bound in zip(servers, config.listener, sockets, strict=True):
+            try:
+                await server.start(bound)
+            except OSError as error:
+                raise cannot_listen(listener.address, error).in_file(config.file) from None
         control.say_ready()
         await control.wait_for_stop()
         await asyncio.gather(*(server.drain(GRACE) for server in servers))
