@@ -1,0 +1,105 @@
+"""Which entry of a list of domains covers a recipient's domain: the anti-open-relay rule."""
+
+import pytest
+
+from gateway.smtp.domains import check_domains, match_domain
+
+OURS = ["example.com", ".example.org", "[192.0.2.1]"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "entry"),
+    [
+        ("example.com", "example.com"),
+        ("EXAMPLE.Com", "example.com"),
+        ("sub.example.org", ".example.org"),
+        ("a.b.EXAMPLE.org", ".example.org"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+    ],
+)
+def test_a_listed_domain_is_covered(domain: str, entry: str) -> None:
+    assert match_domain(OURS, domain) == entry
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "example.org",
+        ".example.org",
+        "sub.example.com",
+        "xexample.com",
+        "x-example.com",
+        "xexample.org",
+        "example.com.victim.example",
+        "sub.example.org.victim.example",
+        "example.com.",
+        "example",
+        "com",
+        ".",
+        "*",
+        "[127.0.0.1]",
+        "[192.0.2.10]",
+        "192.0.2.1",
+        "[example.com]",
+    ],
+)
+def test_anything_else_is_not_covered(domain: str) -> None:
+    assert match_domain(OURS, domain) is None
+
+
+def test_the_entry_may_have_any_case() -> None:
+    assert match_domain(["Example.COM"], "example.com") == "Example.COM"
+
+
+@pytest.mark.parametrize(
+    ("domains", "entry"),
+    [
+        (["*", "example.com"], "*"),
+        (["example.com", "*"], "example.com"),
+        ([".example.com", "*"], "*"),
+        (["sub.example.com", ".example.com"], None),
+    ],
+)
+def test_the_first_entry_counts(domains: list[str], entry: str | None) -> None:
+    assert match_domain(domains, "example.com") == entry
+
+
+def test_any_domain_is_not_any_host() -> None:
+    assert match_domain(["*"], "anything.example") == "*"
+    assert match_domain(["*"], "[127.0.0.1]") is None
+    assert match_domain(["*"], "[IPv6:::1]") is None
+
+
+@pytest.mark.parametrize(
+    ("domains", "entry"),
+    [
+        (["example.com", "example.net"], "example.com"),
+        (["*", "example.com"], "example.com"),
+        (["*"], "*"),
+        ([], None),
+    ],
+)
+def test_bare_postmaster_belongs_to_the_first_domain_with_a_name(
+    domains: list[str], entry: str | None
+) -> None:
+    assert match_domain(domains, "") == entry
+
+
+def test_nobody_relays_for_nothing() -> None:
+    assert match_domain([], "example.com") is None
+
+
+@pytest.mark.parametrize(
+    "entry", [*OURS, "*", "localhost", "xn--bcher-kva.example", "_x.example", "[IPv6:::1]"]
+)
+def test_what_can_match_is_allowed(entry: str) -> None:
+    check_domains([entry])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", ".", "*.example.com", "@example.com", "example.com.", "a..b", "bücher.example", "[]", "[a]b", "a b"],
+)
+def test_what_could_never_match_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="is not a domain; allowed"):
+        check_domains(["example.com", entry])
