@@ -9,16 +9,16 @@ import asyncio
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from filters.base import Filter, FilterError, TooLarge
 from filters.evidence import Evidence, Finding, Outcome, Skipped, Unavailable
 from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
 from gateway.smtp.transaction import Stage, Transaction
+from gateway.terms import Meaning
 from policies.policy import Policy
 from policies.verdict import Decision, Verdict, reject, tempfail
 
-Meaning = Literal["tempfail", "accept", "reject"]
 _MAX_TRACEBACK = 2000
 
 

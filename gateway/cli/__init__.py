@@ -55,8 +55,4 @@ def main() -> None:
     except ConfigError as error:
         click.echo(str(error), err=True)
         status = os.EX_CONFIG
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, as `head` does; Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status or 0)

@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.pipeline import Meaning
-from gateway.proxy.service import Speak
-from gateway.relay.router import Identify
+from gateway.terms import Identify, Meaning, Speak
 
 Seconds = Annotated[float, Meta(gt=0)]
 Octets = Annotated[int, Meta(gt=0)]

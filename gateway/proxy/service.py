@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from gateway.pipeline import Pipeline
 from gateway.recorder import Recorder
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
 from gateway.smtp.content import BareNewline
-
-Speak = Literal["rcpt", "connect"]
+from gateway.terms import Speak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from gateway.relay.router import Identify
 from gateway.smtp.session import Session
+from gateway.terms import Identify
 
 _MAX_LINE = 510
 _UNAVAILABLE = "[UNAVAILABLE]"

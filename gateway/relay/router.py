@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from gateway.smtp.address import Path
 from gateway.smtp.domains import match_domain
 from gateway.smtp.endpoint import Endpoint
-
-Identify = Literal["auto", "xforward", "none"]
+from gateway.terms import Identify
 
 
 @dataclass(frozen=True, slots=True)
