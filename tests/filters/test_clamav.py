@@ -58,6 +58,7 @@ async def test_a_find_is_reported_by_a_printable_name(reply: bytes, signature: s
         b"stream: Foo FOUND",
         b"stream: Foo FOUND\n",
         b"stream: a\0stream: OK\0",
+        b"stream: Foo FOUND\0stream: OK\0",
         b"stream: OK\0stream: OK\0",
         b"stream: OK\0stream: Foo FOUND\0",
         b"stream: OK\0\0",
