@@ -95,17 +95,24 @@ class Recorder:
         )
         return reply.with_reference(reference)
 
-    def accepted(self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None) -> None:
-        """Record a message that the downstream took."""
+    def accepted(
+        self,
+        event: Event,
+        reference: str,
+        reply: Reply,
+        accepted_by: Judgement | None = None,
+        remark: str = "",
+    ) -> None:
+        """Record a message that the downstream took. `remark` is for the operator."""
         try:
-            self._write_accepted(event, reference, reply, accepted_by)
+            self._write_accepted(event, reference, reply, accepted_by, remark)
         except JournalFull:
             # Cannot happen while front ends ask `is_full` first. If it does, the downstream has the
             # message all the same, and to say anything but its 250 would duplicate it.
             _log.error("an accepted message has no record", reference=reference, reply=str(reply))
 
     def _write_accepted(
-        self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None
+        self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None, remark: str
     ) -> None:
         unscanned = sorted(set(event.case.unscanned.values()))
         reason = accepted_by.verdict.reason if accepted_by else (unscanned or ["accepted"])[0]
@@ -116,7 +123,9 @@ class Recorder:
             stage="relay",
             reason=reason,
             policy=accepted_by.policy if accepted_by else None,
-            detail=" ".join(f"unscanned:{name}" for name in event.case.unscanned),
+            detail="; ".join(
+                filter(None, [*(f"not scanned by {name}" for name in event.case.unscanned), remark])
+            ),
             reply=reply,
         )
 

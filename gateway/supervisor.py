@@ -93,7 +93,7 @@ class Child:
             first_words = b""
             process.kill()
         if first_words != READY:
-            raise StartError(await process.wait())
+            raise StartError(await process.wait() or os.EX_SOFTWARE)
 
     async def _watch(self) -> None:
         pause = 0.0

@@ -346,6 +346,7 @@ class ClientConnection(SMTP):
         self._wake()
         sent_ahead = bool(self._buffer) and self.transport is not None
         if self._is_busy and not sent_ahead:
+            self._dialogue.lose_client()
             self.cut()
 
     def _pause_reading(self) -> None:

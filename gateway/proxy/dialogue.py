@@ -50,12 +50,17 @@ class Dialogue:
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None
         self._envelope: Envelope | None = None
-        self._said = Stage.CONNECT.value
+        self._stage = Stage.CONNECT
 
     @property
     def is_committed(self) -> bool:
         """True while the downstream decides about a message it has whole: nothing may interrupt."""
         return self._transaction is not None and self._transaction.is_committed
+
+    def lose_client(self) -> None:
+        """Nobody will hear the reply to a message that the downstream has already."""
+        if self._transaction is not None:
+            self._transaction.client_has_gone = True
 
     async def greet(self) -> Reply:
         """The banner, or the refusal where that is spoken at once."""
@@ -113,7 +118,7 @@ class Dialogue:
             return self._refuse_malformed(error, argument)
         if parameters:
             return UNKNOWN_PARAMETER
-        self._said = Stage.RCPT.value
+        self._stage = Stage.RCPT
         transaction = await self._opened(self._envelope)
         if len(transaction.recipients) >= MAX_RECIPIENTS:
             return TOO_MANY_RECIPIENTS
@@ -129,7 +134,7 @@ class Dialogue:
             return NO_RECIPIENTS
         if self._service.recorder.is_full:
             return JOURNAL_FULL
-        self._said = "data"
+        self._stage = Stage.END_OF_DATA
         return START_CONTENT
 
     def spool(self) -> Spool:
@@ -139,7 +144,6 @@ class Dialogue:
     async def end_of_data(self, spool: Spool, has_bare_newline: bool) -> Reply:
         """The decisive reply. The transaction is over with it."""
         assert self._transaction is not None
-        self._said = Stage.END_OF_DATA.value
         reply = await self._transaction.finish(spool, has_bare_newline)
         self._forget()
         return reply
@@ -168,8 +172,9 @@ class Dialogue:
             transaction.drop()
         if self._envelope is not None and _deserves_abort_record(transaction):
             self._record_abort(self._envelope, transaction, reason)
+        opening = self._opening
         self._forget()
-        await _cancel(self._opening)
+        await _cancel(opening)
         await _cancel(self._early)
 
     def fail(self) -> None:
@@ -188,7 +193,7 @@ class Dialogue:
             return error.reply
         await self._reset()
         self._session = replace(self._session, helo_name=name, esmtp=esmtp)
-        self._said = Stage.HELO.value
+        self._stage = Stage.HELO
         self._judge_early(Transaction(Stage.HELO, self._session))
         refusal = await self._refusal_at_once()
         return None if refusal is None else self._refuse(refusal, Stage.HELO)
@@ -229,7 +234,7 @@ class Dialogue:
 
     async def _open(self, envelope: Envelope) -> Reply:
         self._envelope = envelope
-        self._said = Stage.MAIL.value
+        self._stage = Stage.MAIL
         if self._service.pipeline.has_policies(Stage.MAIL):
             self._opening = asyncio.create_task(self._open_transaction(envelope))
         if self._service.speak == "connect":
@@ -282,18 +287,19 @@ class Dialogue:
             self._transaction.drop()
             if self._envelope is not None and self._transaction.recipients:
                 self._record_abort(self._envelope, self._transaction, "client-reset")
-        opening, self._opening = self._opening, None
+        opening = self._opening
         self._forget()
         await _cancel(opening)
 
     def _forget(self) -> None:
         self._transaction = None
+        self._opening = None
         self._envelope = None
 
     def _record_abort(self, envelope: Envelope, transaction: MailTransaction | None, reason: str) -> None:
         if transaction is None:
             transaction = MailTransaction(self._service, self._session, envelope, self._case, None)
-        transaction.record_abort(self._said, reason, f"after {self._said.upper()}")
+        transaction.record_abort(self._stage, reason)
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._service.deadline

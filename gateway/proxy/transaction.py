@@ -25,6 +25,11 @@ from gateway.spool import Spool
 from policies.verdict import Decision, Verdict, reject, tempfail
 
 RELAY = "relay"
+_ABORTED_AT = {
+    Stage.MAIL: "after MAIL, before any recipient",
+    Stage.RCPT: "after RCPT, before DATA",
+    Stage.END_OF_DATA: "after DATA, before our reply",
+}
 
 
 class MailTransaction:
@@ -43,6 +48,7 @@ class MailTransaction:
         self._envelope = envelope
         self._case = case
         self._early = early
+        self.client_has_gone = False
         self._delivery: Delivery | None = None
         self._tried_recipients = 0
 
@@ -97,10 +103,10 @@ class MailTransaction:
         if self._delivery is not None:
             self._delivery.abandon()
 
-    def record_abort(self, stage: str, reason: str, detail: str) -> None:
+    def record_abort(self, stage: Stage, reason: str) -> None:
         """Record that this transaction ended without our answer."""
-        event = Event(session=self._session, case=self._case, spoken=stage, envelope=self._envelope)
-        self._service.recorder.aborted(event, reason, detail)
+        event = Event(session=self._session, case=self._case, spoken=stage.value, envelope=self._envelope)
+        self._service.recorder.aborted(event, reason, _ABORTED_AT[stage])
 
     # RCPT
 
@@ -185,7 +191,8 @@ class MailTransaction:
         event = replace(event, downstream=DownstreamRecord(self._delivery.address, str(reply)))
         if not reply.is_positive:
             return self._refuse(event, Judgement(_downstream_verdict(reply), None, RELAY), reply)
-        self._service.recorder.accepted(event, reference, reply, judgement)
+        remark = "the client has gone and may send the message again" if self.client_has_gone else ""
+        self._service.recorder.accepted(event, reference, reply, judgement, remark)
         return reply
 
     def _refuse_undelivered(self, event: Event, error: Exception) -> Reply:
