@@ -23,8 +23,8 @@ from gateway.roles.__main__ import END_OF_CONFIG
 from gateway.roles.control import READY
 
 START_TIMEOUT = 60.0
-# Workers get as long as they ask for; this is for one that does not come to an end at all.
-STOP_TIMEOUT = 180.0
+# How long a process may show no life. A policy that computes for longer is held for stuck.
+SILENCE = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_WELL = 0.1, 5.0, 10.0
 
 _log = structlog.get_logger()
@@ -112,12 +112,15 @@ class Child:
                 await self._start()
 
     async def _wait_for_end(self, process: asyncio.subprocess.Process) -> int:
+        """Its exit status; it is killed if its event loop no longer turns."""
+        assert process.stdout is not None
         while process.returncode is None:
-            timeout = STOP_TIMEOUT if self._is_stopping else None
             try:
-                async with asyncio.timeout(timeout):
-                    await process.wait()
+                async with asyncio.timeout(SILENCE):
+                    if not await process.stdout.read(4096):
+                        await process.wait()
             except TimeoutError:
+                _log.error("a process shows no life and is killed", role=self._role, pid=process.pid)
                 process.kill()
         return process.returncode
 

@@ -1,11 +1,19 @@
-"""The thread by which the supervisor holds a process: SIGTERM, or the end of standard input."""
+"""The thread between the supervisor and a process.
+
+Downwards: SIGTERM, or the end of standard input, says that it is time to finish. Upwards: a line
+when the process does its work, then an octet a second for as long as its event loop turns; a policy
+that never returns is noticed by that.
+"""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 
 READY = b"ready\n"
+BEAT = b"."
+BEAT_INTERVAL = 1.0
 
 
 class Control:
@@ -17,17 +25,24 @@ class Control:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_reader(sys.stdin.fileno(), self._read_stdin)
-
-    @staticmethod
-    def say_ready() -> None:
-        """Tell the supervisor that this process does its work."""
-        os.write(sys.stdout.fileno(), READY)
-        # Nobody reads on; what a plugin prints belongs to the log, and must never fill a pipe.
+        # What a plugin prints belongs to the log and not into this pipe.
+        self._upwards = os.dup(sys.stdout.fileno())
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say_ready(self) -> None:
+        """Tell the supervisor that this process does its work."""
+        os.write(self._upwards, READY)
+        self._beat()
 
     async def wait_for_stop(self) -> None:
         """Return when the process should finish."""
         await self._stopping.wait()
+
+    def _beat(self) -> None:
+        # Without a supervisor the end of standard input will stop us; this need not.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._upwards, BEAT)
+        asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat)
 
     def _read_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), 4096):
