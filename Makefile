@@ -1,4 +1,5 @@
 # The words for everything: each target sets up what it needs first, and nothing twice.
+# ARGS is for the program behind a target: make test ARGS=tests/relay, make bench ARGS=--help.
 
 PYTHON := .venv/bin/python
 
@@ -16,7 +17,7 @@ demo: .venv/installed daemons
 	@$(PYTHON) -m deploy.demo
 
 test: check daemons
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(ARGS)
 
 check: .venv/installed
 	$(PYTHON) -m ruff check
@@ -25,7 +26,7 @@ check: .venv/installed
 	$(PYTHON) -m mypy --package deploy.demo --package benchmarks
 
 bench: .venv/installed daemons
-	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 daemons:
 	@deploy/install-daemons.sh

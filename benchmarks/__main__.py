@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from deploy.demo.daemons import DaemonError
+from deploy.demo.daemons import DaemonError, interrupt_on_termination
 from deploy.demo.gateway_process import Gateway
 
 from .load import Load, Result, Sink, measure, peak_memory, send
@@ -29,13 +29,18 @@ class Rounds:
     through: list[Result]
 
 
-@click.command()
-@click.option("--messages", default=3000, show_default=True, help="Messages in each run.")
-@click.option("--rounds", default=5, show_default=True, help="Runs of each kind; the median counts.")
-@click.option("--connections", default=10, show_default=True, help="Parallel connections.")
-@click.option("--size", default=4096, show_default=True, help="Octets in each message.")
+def _count(most: int) -> click.IntRange:
+    return click.IntRange(1, most)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--messages", type=_count(100_000), default=3000, help="Messages in each run.")
+@click.option("--rounds", type=_count(100), default=5, help="Runs of each kind; the median counts.")
+@click.option("--connections", type=_count(100), default=10, help="Parallel connections.")
+@click.option("--size", type=_count(25 * _MIB), default=4096, help="Octets in each message.")
 def main(messages: int, rounds: int, connections: int, size: int) -> None:
     """Measure the gateway beside a bare SMTP sink."""
+    interrupt_on_termination()
     console = Console() if sys.stdout.isatty() else Console(width=1000)
     kinds = {
         "one message per connection": Load(messages, size, connections),
@@ -43,8 +48,15 @@ def main(messages: int, rounds: int, connections: int, size: int) -> None:
     }
     try:
         results = {name: _compare(load, rounds, console, name) for name, load in kinds.items()}
-        console.print(_speed_table(results, messages, size, connections, rounds))
-        console.print(_memory_table(console))
+        console.print(
+            f"{messages} messages of {size} octets, {connections} at a time, median of {rounds} rounds;"
+            f" Python {platform.python_version()}, {platform.machine()}",
+            highlight=False,
+        )
+        console.print(_speed_table(results))
+        peaks = _memory_table(console)
+        console.print("Peak resident memory, ten messages of 25 MiB at once", highlight=False)
+        console.print(peaks)
     except DaemonError as error:
         raise click.ClickException(str(error)) from error
 
@@ -61,14 +73,8 @@ def _compare(load: Load, rounds: int, console: Console, name: str) -> Rounds:
     return done
 
 
-def _speed_table(
-    results: dict[str, Rounds], messages: int, size: int, connections: int, rounds: int
-) -> Table:
-    title = (
-        f"{messages} messages of {size} octets, {connections} at a time, median of {rounds} rounds;"
-        f" Python {platform.python_version()}, {platform.machine()}"
-    )
-    table = Table(title=title, title_justify="left")
+def _speed_table(results: dict[str, Rounds]) -> Table:
+    table = Table()
     table.add_column("")
     for heading in ("bare sink", "gateway", "ratio", "sink CPU", "worker CPU", "ratio", "all processes"):
         table.add_column(heading, justify="right")
@@ -107,7 +113,7 @@ def _memory_table(console: Console) -> Table:
         with console.status("ten messages of 25 MiB at once ..."):
             send(load, gateway.address)
         peak = peak_memory(gateway.pid)
-    table = Table(title="Peak memory, ten messages of 25 MiB at once", title_justify="left")
+    table = Table()
     for heading in ("gateway's processes", "idle", "peak"):
         table.add_column(heading, justify="right")
     for name in peak:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .daemons import Clamd, Daemon, DaemonError, Spamd
+from .daemons import Clamd, Daemon, DaemonError, Spamd, interrupt_on_termination
 from .fate import Fate, try_out
 from .gateway_process import Gateway, clamav, dnsbl, spamassassin
 from .messages import LISTED_CLIENT, samples
@@ -28,6 +28,7 @@ from .postfix import Postfix
 
 _DIRECTORY = Path.cwd() / ".demo"
 _ZONE = "bl.example.net"
+_UNBOUNDED = 1000  # columns: more than anything printed here has
 _ORDER = ("recipients", "blocklist", "virus", "spam")
 
 
@@ -41,12 +42,13 @@ class Stage:
 
 def main() -> int:
     """Start everything, send everything, print what became of it."""
+    interrupt_on_termination()
     # Elsewhere than on a terminal nothing is cut or folded, however long.
-    console = Console() if sys.stdout.isatty() else Console(width=1000)
+    console = Console() if sys.stdout.isatty() else Console(width=_UNBOUNDED)
     try:
         with _alone(), _stage(console) as stage:
             fates = list(_send_all(stage, console))
-            console.print(_table(fates))
+            _report(fates, console)
             _print_wrong(fates, console)
             _print_commands(stage, fates, console)
             if console.is_terminal:
@@ -104,24 +106,43 @@ def _send_all(stage: Stage, console: Console) -> Iterator[Fate]:
             yield try_out(stage.gateway, stage.postfix, sample)
 
 
-def _table(fates: list[Fate]) -> Table:
-    table = Table(title="What was sent, and what became of it", title_justify="left")
-    for heading in ("", "sent", "the client was told", "at stage", "by policy", "reason"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("Postfix received", overflow="fold")
-    for fate in fates:
-        cells = (
-            "WRONG" if fate.differences else "ok",
-            fate.sample.what,
-            f"{fate.reply.code} {fate.reply.text}",
-            str(fate.record.get("stage")),
-            str(fate.record.get("policy") or "-"),
-            str(fate.record.get("reason")),
-            f"{fate.seconds * 1000:.0f} ms",
-            _delivery(fate),
-        )
-        table.add_row(*map(escape, cells), style="bold red" if fate.differences else "")
+def _report(fates: list[Fate], console: Console) -> None:
+    """One line a message; where the terminal is too narrow for that, two columns share one."""
+    table = _table(_HEADINGS, [_cells(fate) for fate in fates], fates)
+    unbounded = console.options.update(width=_UNBOUNDED)
+    if console.measure(table, options=unbounded).maximum > console.width:
+        table = _table(_stacked(_HEADINGS), [_stacked(_cells(fate)) for fate in fates], fates)
+    console.print()
+    console.print(table)
+
+
+_HEADINGS = ("", "sent", "the client was told", "at stage", "by policy", "reason", "took", "Postfix received")
+
+
+def _cells(fate: Fate) -> tuple[str, ...]:
+    return (
+        "WRONG" if fate.differences else "ok",
+        fate.sample.what,
+        f"{fate.reply.code} {fate.reply.text}",
+        str(fate.record.get("stage")),
+        str(fate.record.get("policy") or "-"),
+        str(fate.record.get("reason")),
+        f"{fate.seconds * 1000:.0f} ms",
+        _delivery(fate),
+    )
+
+
+def _stacked(cells: tuple[str, ...]) -> tuple[str, ...]:
+    mark, sent, told, stage, policy, reason, took, received = cells
+    return (mark, f"{sent}\n{told}", f"{stage}\n{policy}\n{reason}", f"{took}\n{received}")
+
+
+def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]], fates: list[Fate]) -> Table:
+    table = Table(show_lines=len(headings) < len(_HEADINGS))
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading == "took" else "left")
+    for row, fate in zip(rows, fates, strict=True):
+        table.add_row(*map(escape, row), style="bold red" if fate.differences else "")
     return table
 
 

@@ -36,6 +36,13 @@ class DaemonError(RuntimeError):
     """A daemon did not do what it was started for; the text quotes the end of its log."""
 
 
+def interrupt_on_termination() -> None:
+    """Make SIGTERM and SIGHUP what Ctrl-C is, lest private daemons outlive the program that left them."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
 def find_program(name: str) -> str:
     """Its path. Raises DaemonError if it is not installed."""
     # Debian keeps daemons where not everybody's PATH leads.
@@ -84,8 +91,14 @@ class Daemon(abc.ABC):
     def __enter__(self) -> Self:
         self.directory = Path(tempfile.mkdtemp(prefix=f"sluicegate-{self.name}-", dir=_BASE))
         self.directory.chmod(0o755)  # daemons that drop root must get in
-        self.configure()
-        self.start()
+        try:
+            self.configure()
+            self.start()
+        except DaemonError:
+            raise  # the text names the log, so the directory stays
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

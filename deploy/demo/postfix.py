@@ -72,7 +72,7 @@ class Postfix(Daemon):
 
     def __init__(self) -> None:
         self.port = free_port()
-        self._is_running = False
+        self._may_run = False
         # virtual(8) delivers for no user ID below 100, so root takes nobody's.
         self._uid, self._gid = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
@@ -94,16 +94,16 @@ class Postfix(Daemon):
 
     def launch(self) -> None:
         """`postfix start`, which completes the directories, checks, and returns when the master runs."""
+        self._may_run = True
         started = self._postfix("start")
         if started.returncode != 0:
             raise DaemonError(f"postfix did not start: {started.stderr.strip() or last_lines(self.log)}")
-        self._is_running = True
 
     def stop(self) -> None:
         """`postfix stop`, which waits, and takes the whole process group with it."""
-        if self._is_running:
+        if self._may_run:
             self._postfix("stop")
-            self._is_running = False
+            self._may_run = False
 
     def remove(self) -> None:
         """Most of the directory belongs to root and to Postfix."""
@@ -146,13 +146,19 @@ class Postfix(Daemon):
         return self._as_root("postfix", "-c", f"{self.directory}/config", command)
 
     def _as_root(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        with subprocess.Popen(
             [*_sudo(), find_program(command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
+        ) as process:
+            try:
+                output, errors = process.communicate()
+            except BaseException:
+                process.wait()  # half a start could not be stopped
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def _beginning(file: Path) -> bytes:

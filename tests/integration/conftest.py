@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deploy.demo.daemons import Clamd, Spamd
+from deploy.demo.daemons import Clamd, Spamd, interrupt_on_termination
 from deploy.demo.gateway_process import Gateway
 from deploy.demo.postfix import Postfix
 
 GatewayFactory = Callable[..., Gateway]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _orderly_end() -> None:
+    interrupt_on_termination()
 
 
 @pytest.fixture(scope="session")
