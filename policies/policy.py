@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from filters.evidence import Evidence, Finding
 from gateway.smtp.transaction import Stage, Transaction
@@ -21,12 +22,12 @@ class Policy:
         self.function = function
         self.name: str = function.__name__
         self.stage = at
-        self.needs = tuple(needs)
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         code = inspect.unwrap(function).__code__
         self.location = f"{code.co_filename}:{code.co_firstlineno}"
         self._check()
+        self.needs = self._checked(needs)
 
     def __call__(self, tx: Transaction, evidence: Evidence, **options: object) -> Verdict | None:
         return self.function(tx, evidence, **options)
@@ -35,18 +36,27 @@ class Policy:
         return f"<policy {self.name} at {self.stage.value}>"
 
     def _check(self) -> None:
-        if inspect.iscoroutinefunction(self.function):
+        stage: object = self.stage  # what an author wrote, whatever the annotation says
+        if not isinstance(stage, Stage):
+            self._refuse(f"at takes a Stage, not {stage!r}")
+        if inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function):
             self._refuse("a policy decides and never waits: write `def`, not `async def`")
         positional = [p for p in self._parameters() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-        if len(positional) != 2 or any(p.kind is p.VAR_POSITIONAL for p in positional):
+        if len(positional) != 2 or any(p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in positional):
             self._refuse("it must take (tx, evidence); options are keyword-only, behind `*`")
         for parameter in self.options():
             if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
                 self._refuse(f"option {parameter.name!r} needs an annotation and a default")
-        needs: tuple[object, ...] = self.needs  # what an author wrote, whatever the annotation says
-        for need in needs:
+
+    def _checked(self, needs: Iterable[type[Finding]]) -> tuple[type[Finding], ...]:
+        if not isinstance(needs, Iterable):
+            self._refuse(f"needs takes a list of evidence types, not {needs!r}")
+        kinds = tuple(needs)
+        written: tuple[object, ...] = kinds
+        for need in written:
             if not (isinstance(need, type) and issubclass(need, Finding)):
                 self._refuse(f"needs takes evidence types, not {need!r}")
+        return kinds
 
     def options(self) -> list[inspect.Parameter]:
         """The keyword-only parameters, which are the options in the configuration."""
@@ -55,7 +65,7 @@ class Policy:
     def _parameters(self) -> list[inspect.Parameter]:
         return list(inspect.signature(self.function).parameters.values())
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str) -> NoReturn:
         raise PolicyError(f"{self.location}: policy {self.name!r}: {why}")
 
 

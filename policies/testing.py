@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
 from filters.evidence import Evidence, Finding
-from gateway.smtp.address import Path, PathError, parse_address, parse_forward_path
+from gateway.smtp.address import parse_address
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.session import TLS, Session
@@ -114,8 +114,8 @@ def transaction(
         return Transaction(stage, session)
     envelope = Envelope(
         parse_address(reverse_path),
-        () if stage is Stage.MAIL else tuple(_forward_path(each) for each in recipients),
-        _forward_path(recipient) if stage is Stage.RCPT else None,
+        () if stage is Stage.MAIL else tuple(parse_address(each) for each in recipients),
+        parse_address(recipient) if stage is Stage.RCPT else None,
         dict(parameters or {}),
     )
     if stage.is_before(Stage.END_OF_DATA):
@@ -126,10 +126,3 @@ def transaction(
 def evidence(*findings: Finding) -> Evidence:
     """What the filters found. A policy may only ask for what it names in `needs`."""
     return Evidence(findings)
-
-
-def _forward_path(text: str) -> Path:
-    path, rest = parse_forward_path(b"<%s>" % text.encode("ascii", "replace"))
-    if rest:
-        raise PathError(f"{text!r} is not an address")
-    return path

@@ -24,12 +24,17 @@ class Decision(enum.Enum):
     MARK = "mark"
 
 
+# The class of reply codes each refusal speaks with.
+_CLASSES = {Decision.REJECT: 5, Decision.TEMPFAIL: 4}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A policy's answer. Build it with `reject`, `tempfail`, `accept` or `mark`.
 
-    Raises ValueError when built from a malformed reason, reply or header field, so that a slip in
-    a policy is a `policy-error` and never a malformed reply or a forged header field.
+    Raises ValueError when built from a malformed reason or header field, or with a reply that
+    contradicts the decision. So a slip in a policy is a `policy-error`, and never a forged header
+    field or a message that was refused with 250.
     """
 
     decision: Decision
@@ -41,6 +46,8 @@ class Verdict:
     def __post_init__(self) -> None:
         if not _SLUG.fullmatch(self.reason):
             raise ValueError(f"reason {self.reason!r} is not a kebab-case slug")
+        _check_reply(self.decision, self.reply)
+        _check_field(self.decision, self.field)
 
     @property
     def is_refusal(self) -> bool:
@@ -70,8 +77,6 @@ def reject(
     reason: str, *, text: str | None = None, detail: str = "", code: int = 550, status: str = "5.7.1"
 ) -> Verdict:
     """Refuse for good. `code` is 5xx; raises ValueError where it is not or `status` contradicts it."""
-    if not 500 <= code <= 599:
-        raise ValueError(f"reject takes a 5xx code, not {code}")
     return Verdict(Decision.REJECT, reason, _reply(code, status, text, reason), detail)
 
 
@@ -79,8 +84,6 @@ def tempfail(
     reason: str, *, text: str | None = None, detail: str = "", code: int = 451, status: str = "4.7.1"
 ) -> Verdict:
     """Refuse for now. `code` is 4xx; raises ValueError where it is not or `status` contradicts it."""
-    if not 400 <= code <= 499:
-        raise ValueError(f"tempfail takes a 4xx code, not {code}")
     return Verdict(Decision.TEMPFAIL, reason, _reply(code, status, text, reason), detail)
 
 
@@ -94,13 +97,29 @@ def mark(name: str, value: str, *, detail: str = "") -> Verdict:
 
     Raises ValueError if the name is no field name or the value is not one line of printable ASCII.
     """
-    if not _FIELD_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a header field name")
-    if not _FIELD_VALUE.fullmatch(value):
-        raise ValueError(f"value of {name} is not one line of printable ASCII")
     return Verdict(Decision.MARK, "marked", detail=detail, field=(name, value))
 
 
 def _reply(code: int, status: str, text: str | None, reason: str) -> Reply:
     default = _TEXTS.get(reason, "Message refused" if code >= 500 else "Please try again later")
     return Reply.of(code, status, default if text is None else text)
+
+
+def _check_reply(decision: Decision, reply: Reply | None) -> None:
+    wanted = _CLASSES.get(decision)
+    actual = None if reply is None else reply.code // 100
+    if actual != wanted:
+        allowed = "no reply" if wanted is None else f"a {wanted}xx code"
+        raise ValueError(f"{decision.value} takes {allowed}, not {reply and reply.code}")
+
+
+def _check_field(decision: Decision, field: tuple[str, str] | None) -> None:
+    if (field is not None) is not (decision is Decision.MARK):
+        raise ValueError("a header field belongs to mark, and to nothing else")
+    if field is None:
+        return
+    name, value = field
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a header field name")
+    if not _FIELD_VALUE.fullmatch(value):
+        raise ValueError(f"value of {name} is not one line of printable ASCII")

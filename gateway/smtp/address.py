@@ -89,8 +89,13 @@ def parse_forward_path(argument: bytes) -> tuple[Path, bytes]:
 
 
 def parse_address(text: str) -> Path:
-    """A path from configuration or a command line: `user@example.org`, or empty for the null one."""
-    path, rest = parse_reverse_path(b"<%s>" % text.encode("ascii", "replace"))
+    """A path as people write it: `user@example.org`, `postmaster`, or empty for the null one.
+
+    Raises PathError.
+    """
+    if not text:
+        return NULL_PATH
+    path, rest = parse_forward_path(b"<%s>" % text.encode("utf-8", "surrogatepass"))
     if rest:
         raise PathError(f"{text!r} is not an address")
     return path

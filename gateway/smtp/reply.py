@@ -13,7 +13,7 @@ from typing import Self
 # RFC 5321 section 4.5.3.1.5: 512 octets with CRLF, from which code, hyphen, status and CRLF go.
 MAX_TEXT = 480
 MAX_LINES = 100
-_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+_STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
