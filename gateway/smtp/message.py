@@ -48,18 +48,10 @@ class Message:
         return self.content.digest
 
     @property
-    def header_section(self) -> bytes:
-        """The octets that hold the header section, and perhaps some of the body behind it."""
-        head = self.content.head(_FIRST_LOOK)
-        if len(head) == _FIRST_LOOK and b"\r\n\r\n" not in head:
-            return self.content.head(MAX_HEADER_SECTION)
-        return head
-
-    @property
     def fields(self) -> tuple[Field, ...]:
         """All header fields, in order."""
         if self._fields is None:
-            self._fields = split_fields(self.header_section)
+            self._fields = split_fields(self._header_section())
         return self._fields
 
     def header(self, name: str) -> str | None:
@@ -76,3 +68,9 @@ class Message:
         """The octets behind the colon of the first field of that name, folds kept."""
         wanted = name.lower()
         return next((field.value for field in self.fields if field.name == wanted), None)
+
+    def _header_section(self) -> bytes:
+        head = self.content.head(_FIRST_LOOK)
+        if len(head) == _FIRST_LOOK and b"\r\n\r\n" not in head:
+            return self.content.head(MAX_HEADER_SECTION)
+        return head
