@@ -88,7 +88,7 @@ def _parse_path_command(
 def _parse_parameters(octets: bytes) -> dict[str, str | None]:
     """ESMTP parameters by upper-case keyword (RFC 5321 section 4.1.2)."""
     parameters: dict[str, str | None] = {}
-    for word in octets.split():
+    for word in filter(None, octets.split(b" ")):
         found = _PARAMETER.fullmatch(word)
         if found is None:
             raise CommandError(501, "5.5.4", "Malformed parameter")

@@ -3,7 +3,7 @@
 `ContentReader` turns what a client sends after 354 into the octets of the message, `stuffed` turns
 them back. Only CRLF.CRLF ends the data; every other spelling of it is content, and as a bare CR or
 LF it is either refused or rewritten before anybody scans it. Whatever is handed on has no bare CR
-or LF, so no receiver, however lenient, can find another end in it.
+or LF and no line of NULs and a dot, so no receiver, however lenient, can find another end in it.
 """
 
 import enum
@@ -13,6 +13,10 @@ from collections.abc import Iterable, Iterator
 _END = b"\r\n.\r\n"
 _PIECE = 65_536
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+# A dot alone, for whoever drops NULs before looking for the end of data. The dot is not stuffed, for
+# it is not the first octet of its line.
+_HIDDEN_DOT = re.compile(rb"\n\0+\.\0*\r\n")
+_HIDDEN_DOT_BEGUN = re.compile(rb"\n\0+(\.\0*)?\Z")
 
 
 class BareNewline(enum.Enum):
@@ -27,7 +31,8 @@ class ContentReader:
 
     `feed` returns the decoded content of the piece. Once the end was seen `at_end` is true and
     `rest` holds what came behind it: the client's next commands. `must_refuse` is true once there
-    was a bare CR or LF that must not be rewritten.
+    was a bare CR or LF that must not be rewritten, or a line of NULs and a dot, which nobody writes
+    but for smuggling.
     """
 
     def __init__(self, bare_newline: BareNewline) -> None:
@@ -38,6 +43,7 @@ class ContentReader:
         # The CRLF of the DATA command itself: a dot in the very first line is at a line start, too.
         self._held = b"\r\n"
         self._skip = len(self._held)
+        self._line = b"\n"
 
     def feed(self, octets: bytes) -> bytes:
         """The content in these octets, as far as it can be told from the end of data."""
@@ -61,9 +67,23 @@ class ContentReader:
         pairs = content.count(b"\r\n")
         if content.count(b"\n") != pairs or content.count(b"\r") != pairs:
             if self._normalize:
-                return normalized(content)
-            self.must_refuse = True
+                content = normalized(content)
+            else:
+                self.must_refuse = True
+        self._look_for_hidden_dot(content)
         return content
+
+    def _look_for_hidden_dot(self, content: bytes) -> None:
+        """`_line` is what the line that a piece ends in has of a hidden dot, its NULs counted once."""
+        if b"\0" in content or b"\0" in self._line:
+            content = self._line + content
+            if _HIDDEN_DOT.search(content):
+                self.must_refuse = True
+            if begun := _HIDDEN_DOT_BEGUN.search(content):
+                self._line = b"\n\0." if begun[1] else b"\n\0"
+                return
+        if content:
+            self._line = b"\n" if content.endswith(b"\n") else b""
 
 
 def normalized(octets: bytes) -> bytes:
