@@ -2,11 +2,11 @@
 # Makes .venv in the checkout: what requirements.txt locks, hashes checked, and Sluicegate itself, editable.
 . "$(dirname "$0")/setup.sh"
 
-# The first interpreter that is new enough and can make a venv.
+# find_python MODULES: the first interpreter that is new enough and has these modules.
 find_python() {
     local python
     for python in python3 python3.11 python3.12 python3.13 python3.14; do
-        if "$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$python" -c "import $1, sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
             command -v "$python"
             return
         fi
@@ -14,9 +14,15 @@ find_python() {
     return 1
 }
 
-python=$(find_python) || {
+too_old() {
+    fail "Python 3.11 or newer is needed, and here is only $(python3 --version 2>&1)"
+}
+
+# Debian has what makes a venv in a package of its own, which brings Python along where there is none.
+python=$(find_python ensurepip) || {
+    if command -v python3 >/dev/null && ! find_python os >/dev/null; then too_old; fi
     install_packages python3-venv
-    python=$(find_python) || fail "Python 3.11 or newer is needed, and here is only $(python3 --version 2>&1)"
+    python=$(find_python ensurepip) || too_old
 }
 pip=(.venv/bin/pip --disable-pip-version-check)
 if ! cmp --silent requirements.txt .venv/requirements.txt; then
