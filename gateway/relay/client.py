@@ -5,6 +5,7 @@ reply, makes the connection useless: it is dropped rather than guessed about.
 """
 
 import asyncio
+import os
 import re
 import socket
 from collections import deque
@@ -106,17 +107,21 @@ class ClientConnection(asyncio.Protocol):
         """Send one command and wait for its reply. Raises DownstreamError."""
         return await self.reply_to(self.send(command)[0])
 
-    async def reply_to(self, awaited: asyncio.Future[Reply], timeout: float = COMMAND_TIMEOUT) -> Reply:
-        """Wait for a reply. Raises DownstreamError, and then the connection is gone."""
-        try:
-            # In a pipelined group most replies are here already, and a timer costs more than they do.
-            async with asyncio.timeout(None if awaited.done() else timeout):
-                reply = await awaited
-        except TimeoutError:
-            self.abort(f"no reply within {timeout:g} s")
-            raise DownstreamError(f"{self.endpoint}: {self.failure}") from None
-        if reply.code == 421:
-            self.abort(f"says {reply}")
+    async def start_data(self) -> Reply:
+        """Say DATA: 354, or the refusal. Raises DownstreamError for anything else."""
+        reply = await self._wait_for(self.send(b"DATA")[0], COMMAND_TIMEOUT)
+        if reply.code != 354 and reply.code < 400:
+            raise self._out_of_step(reply)
+        return reply
+
+    async def reply_to(self, awaited: asyncio.Future[Reply], timeout: float | None = None) -> Reply:
+        """Wait for a final reply, COMMAND_TIMEOUT seconds unless told otherwise.
+
+        Raises DownstreamError, and then the connection is gone.
+        """
+        reply = await self._wait_for(awaited, COMMAND_TIMEOUT if timeout is None else timeout)
+        if 300 <= reply.code < 400:
+            raise self._out_of_step(reply)
         return reply
 
     async def write(self, octets: bytes) -> None:
@@ -143,6 +148,23 @@ class ClientConnection(asyncio.Protocol):
             self.send(b"QUIT")
             self._fail("closed by us")
             self._transport.close()
+
+    async def _wait_for(self, awaited: asyncio.Future[Reply], timeout: float) -> Reply:
+        try:
+            # In a pipelined group most replies are here already, and a timer costs more than they do.
+            async with asyncio.timeout(None if awaited.done() else timeout):
+                reply = await awaited
+        except TimeoutError:
+            self.abort(f"no reply within {timeout:g} s")
+            raise DownstreamError(f"{self.endpoint}: {self.failure}") from None
+        if reply.code == 421:
+            self.abort(f"says {reply}")
+        return reply
+
+    def _out_of_step(self, reply: Reply) -> DownstreamError:
+        """For a reply that cannot be the one to what we said: whatever comes next is in doubt, too."""
+        self.abort(f"out of step with {reply}")
+        return DownstreamError(f"{self.endpoint}: {self.failure}")
 
     def _write(self, octets: bytes) -> None:
         if self._transport is None or self.failure is not None:
@@ -176,6 +198,8 @@ class ClientConnection(asyncio.Protocol):
             self.refusals += 1
         if not awaited.done():
             awaited.set_result(reply)
+        # An answer in the middle of the content ends it: do not go on waiting for room.
+        self._writable.set()
 
     def _fail(self, why: str) -> None:
         if self.failure is None:
@@ -202,7 +226,9 @@ async def connect(endpoint: Endpoint, hostname: str) -> ClientConnection:
     except TimeoutError:
         raise DownstreamError(f"{endpoint}: no connection within {CONNECT_TIMEOUT:g} s") from None
     except OSError as error:
-        raise DownstreamError(f"{endpoint}: {error.strerror or error}") from None
+        # asyncio's own text says where to, which is known, and not why.
+        why = os.strerror(error.errno) if error.errno else error
+        raise DownstreamError(f"{endpoint}: {why}") from None
     except BaseException:
         connection.abort("given up")
         raise

@@ -33,14 +33,14 @@ class Delivery:
         self._envelope = envelope
         self._accepted: list[Path] = []
         self._connection: ClientConnection | None = None
+        self._last = destination.endpoints[0]
         self._needs_reset = False
         self._in_data = False
 
     @property
     def address(self) -> str:
         """The downstream that was spoken to last, or would be spoken to first."""
-        connection = self._connection
-        return str(connection.endpoint if connection else self.destination.endpoints[0])
+        return str(self._last)
 
     async def add(self, recipient: Path) -> Reply:
         """Ask the downstream for one recipient; its reply. Raises DownstreamError."""
@@ -56,8 +56,6 @@ class Delivery:
         """Hand over the content; the downstream's decisive reply. Raises DownstreamError."""
         connection, reply = await self._start_data()
         if reply.code != 354:
-            if reply.is_positive:
-                raise DownstreamError(f"{connection.endpoint}: answered DATA with {reply}")
             self._in_data = False
             self.abandon()
             return reply
@@ -76,9 +74,10 @@ class Delivery:
             return
         if self._in_data:
             connection.abort("given up in the middle of a message")
-        elif self._needs_reset and connection.is_open:
-            connection.send(b"RSET")
-        self._pool.release(connection)
+        elif self._needs_reset:
+            self._pool.reset(connection)
+        else:
+            self._pool.release(connection)
         self._needs_reset = self._in_data = False
 
     async def _open_with(self, recipient: Path) -> Reply:
@@ -95,6 +94,7 @@ class Delivery:
     async def _begin(self, connection: ClientConnection, recipients: list[Path]) -> Reply:
         """MAIL and RCPTs; the reply to the last RCPT, or the first refusal if that was MAIL's."""
         self._connection = connection
+        self._last = connection.endpoint
         self._needs_reset = True
         commands = [
             *xforward(connection.extensions, self._session, self.destination.identify),
@@ -102,6 +102,9 @@ class Delivery:
             *(_rcpt(recipient) for recipient in recipients),
         ]
         replies = await self._exchange(connection, commands)
+        if not connection.is_open:
+            # 421 to any of them (RFC 5321 section 3.8): nothing it said holds any more.
+            raise DownstreamError(f"{connection.endpoint}: {connection.failure}")
         opened = replies[-1 - len(recipients)]
         if not opened.is_positive:
             self._needs_reset = False
@@ -123,7 +126,7 @@ class Delivery:
         if connection is not None and connection.is_open:
             self._in_data = True
             try:
-                reply = await connection.ask(b"DATA")
+                reply = await connection.start_data()
                 if reply.code != 421:
                     return connection, reply
             except DownstreamError:
@@ -135,7 +138,7 @@ class Delivery:
             self.abandon()
             raise DownstreamError(f"{connection.endpoint}: gave up while judging, then said {reply}")
         self._in_data = True
-        return connection, await connection.ask(b"DATA")
+        return connection, await connection.start_data()
 
     async def _send_content(self, connection: ClientConnection, chunks: Iterable[bytes]) -> Reply:
         """Everything up to the end of data, then, in one piece and without return, that."""
@@ -143,11 +146,10 @@ class Delivery:
         pieces = iter(stuffed(chunks))
         piece = next(pieces)
         for following in pieces:
-            await connection.write(piece)
-            if final.done():
+            if not await _goes_on(connection, piece, final):
                 return await self._refused_midway(connection, final)
             piece = following
-        self.is_committed = True
+        self.is_committed = connection.is_open
         await connection.write(piece)
         return await connection.reply_to(final, FINAL_REPLY_TIMEOUT)
 
@@ -172,6 +174,19 @@ class Delivery:
         if self._connection is not None:
             self._pool.release(self._connection)
             self._connection = None
+
+
+async def _goes_on(connection: ClientConnection, piece: bytes, final: "asyncio.Future[Reply]") -> bool:
+    """Send one piece of content; false if the downstream answered before it saw the end."""
+    try:
+        await connection.write(piece)
+    except DownstreamError:
+        # It may have answered and then closed: its answer is worth more than our failure.
+        if not final.done() or final.exception() is not None:
+            raise
+    # What came in meanwhile is looked at, and the other sessions get their turn.
+    await asyncio.sleep(0)
+    return not final.done()
 
 
 def _rcpt(recipient: Path) -> bytes:

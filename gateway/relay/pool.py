@@ -1,10 +1,12 @@
 """Connections kept between messages, and a memory of addresses that are down."""
 
 import asyncio
+import functools
 from collections.abc import Sequence
 
 from gateway.relay.client import ClientConnection, DownstreamError, connect
 from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.reply import Reply
 
 # Shorter than any MTA's own patience with an idle client.
 MAX_IDLE = 20.0
@@ -13,14 +15,17 @@ MAX_KEPT = 32
 MAX_REFUSALS = 8
 # How long an address that could not be reached is asked last.
 SET_BACK = 10.0
+# For the reply to RSET, for which nobody waits.
+RESET_TIMEOUT = 20.0
 
 
 class Pool:
-    """Connections by endpoint. `acquire` and `release` are all a delivery needs."""
+    """Connections by endpoint. What is taken or opened is given back by `release` or `reset`."""
 
     def __init__(self, hostname: str) -> None:
         self._hostname = hostname
         self._kept: dict[Endpoint, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
+        self._resetting: set[ClientConnection] = set()
         self._down_until: dict[Endpoint, float] = {}
 
     def take_kept(self, endpoints: Sequence[Endpoint]) -> ClientConnection | None:
@@ -57,8 +62,22 @@ class Pool:
         timer = asyncio.get_running_loop().call_later(MAX_IDLE, self._expire, connection)
         kept.append((connection, timer))
 
+    def reset(self, connection: ClientConnection) -> None:
+        """End the transaction that is open on a connection, and keep it once that is confirmed.
+
+        Before, the next message could meet the remains of this one.
+        """
+        if not connection.is_open:
+            return
+        self._resetting.add(connection)
+        timer = asyncio.get_running_loop().call_later(RESET_TIMEOUT, connection.abort, "no reply to RSET")
+        confirmed = connection.send(b"RSET")[0]
+        confirmed.add_done_callback(functools.partial(self._after_reset, connection, timer))
+
     def close(self) -> None:
-        """Say goodbye on every kept connection."""
+        """Say goodbye on every connection that is not in use."""
+        for connection in self._resetting:
+            connection.quit()
         for kept in self._kept.values():
             for connection, timer in kept:
                 timer.cancel()
@@ -68,6 +87,16 @@ class Pool:
     def _healthy_first(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         now = asyncio.get_running_loop().time()
         return sorted(endpoints, key=lambda endpoint: self._down_until.get(endpoint, 0.0) > now)
+
+    def _after_reset(
+        self, connection: ClientConnection, timer: asyncio.TimerHandle, confirmed: "asyncio.Future[Reply]"
+    ) -> None:
+        timer.cancel()
+        self._resetting.discard(connection)
+        if confirmed.exception() is None and confirmed.result().is_positive:
+            self.release(connection)
+        else:
+            connection.abort("RSET was not confirmed")
 
     def _expire(self, connection: ClientConnection) -> None:
         kept = self._kept[connection.endpoint]
