@@ -1,7 +1,11 @@
 """Where a server listens: `host:port`, `[v6]:port` or `unix:/path`."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
+
+_TCP = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?)\]):([0-9]{1,5})")
+_MAX_PORT = 65_535
 
 FORMS = '"host:port", "[v6-address]:port" or "unix:/path"'
 
@@ -21,14 +25,10 @@ class Endpoint:
             if not text.startswith("unix:/"):
                 raise ValueError(f"{text!r} is not absolute; allowed: {FORMS}")
             return cls(path=text.removeprefix("unix:"))
-        host, colon, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
+        found = _TCP.fullmatch(text)
+        if found is None or int(found[3]) > _MAX_PORT:
             raise ValueError(f"{text!r} is not an address; allowed: {FORMS}")
-        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f"{text!r} is not an address; allowed: {FORMS}")
-        return cls(host=host, port=int(port))
+        return cls(host=found[1] or found[2], port=int(found[3]))
 
     def __str__(self) -> str:
         if self.path:

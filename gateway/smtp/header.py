@@ -47,7 +47,7 @@ def decode_value(value: bytes) -> str:
         return text
     try:
         return str(email.header.make_header(email.header.decode_header(text)))
-    except (email.errors.HeaderParseError, ValueError, LookupError):
+    except (email.errors.MessageError, ValueError, LookupError):
         return text
 
 

@@ -1,0 +1,64 @@
+"""The message as policies see it: asking for anything never raises."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.smtp.message import MAX_HEADER_SECTION, Message
+from policies.testing import MemoryContent
+
+
+def message(octets: bytes) -> Message:
+    return Message(MemoryContent(octets))
+
+
+LETTER = message(b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nTo: a\r\nTo:\r\n b\r\n\r\nSubject: body\r\n")
+
+
+def test_size_and_digest_are_those_of_the_octets():
+    assert LETTER.size == 71
+    assert message(b"").digest == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize("name", ["Subject", "subject", "SUBJECT"])
+def test_a_field_is_asked_for_by_any_spelling(name: str):
+    assert LETTER.header(name) == "Grüße"
+    assert LETTER.raw_header(name) == b" =?utf-8?q?Gr=C3=BC=C3=9Fe?="
+
+
+def test_the_first_or_all_of_a_name():
+    assert (LETTER.header("To"), LETTER.headers("To")) == ("a", ("a", "b"))
+    assert LETTER.raw_header("To") == b" a"
+
+
+def test_what_is_not_there_is_none():
+    assert LETTER.header("Cc") is None
+    assert LETTER.raw_header("Cc") is None
+    assert LETTER.headers("Cc") == ()
+
+
+@pytest.mark.parametrize(
+    "octets", [b"", b"\r\n", b"body only\r\n", b"\r\nSubject: body\r\n", bytes(range(256))]
+)
+def test_a_message_may_have_no_header(octets: bytes):
+    assert message(octets).fields == ()
+    assert message(octets).header("Subject") is None
+
+
+@pytest.mark.parametrize("before", [0, 60_000, 65_530, 65_536, 100_000, 900_000])
+def test_a_field_is_found_far_down_in_the_header(before: int):
+    octets = b"A: " + b"x" * before + b"\r\nSubject: found\r\n\r\nSubject: body\r\n"
+    assert message(octets).header("Subject") == "found"
+    assert len(message(octets).headers("Subject")) == 1
+
+
+def test_a_header_section_without_an_end_is_looked_at_up_to_a_limit():
+    endless = message(b"A: x\r\n" * 1_000_000)
+    assert endless.fields[-1].end == MAX_HEADER_SECTION
+
+
+@given(st.binary(), st.text())
+def test_nothing_raises(octets: bytes, name: str):
+    built = message(octets)
+    assert built.size == len(octets)
+    assert built.header(name) is None or built.headers(name)
