@@ -50,7 +50,7 @@ class SpamAssassin(Filter):
             raise ValueError(f"{user!r} is not a user name; allowed: letters, digits and any of _ . @ + -")
         self._pool = Pool(address)
         self._max_size = max_size
-        self._headers = {} if user is None else {"User": UserValue(user)}
+        self._fields = {} if user is None else {"User": UserValue(user)}
 
     async def find(self, tx: Transaction) -> SpamReport:
         """Have the message judged as it will be relayed.
@@ -62,7 +62,7 @@ class SpamAssassin(Filter):
         if size > self._max_size:
             raise TooLarge(f"{size} octets are more than max_size = {self._max_size}")
         body = b"".join((tx.trace, *tx.message.content.chunks()))
-        request = Request("SYMBOLS", headers=self._headers, body=body)
+        request = Request("SYMBOLS", headers=self._fields, body=body)
         return await self._pool.ask(functools.partial(_judge, request))
 
     async def probe(self) -> str:
@@ -82,6 +82,7 @@ class _Manager(ConnectionManager):  # type: ignore[misc]  # aiospamc has no type
         async with connect(self._endpoint) as connection:
             # A spamd that has made up its mind need not read to the end; what it says counts.
             await connection.send([data])
+            # It reads lines, and waits for the end of the last one even if it knows the length.
             connection.finish()
             return _canonical(await connection.receive(_MAX_ANSWER))
 

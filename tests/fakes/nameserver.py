@@ -60,10 +60,7 @@ class FakeNameserver:
 
     def start(self) -> Self:
         """Listen."""
-        self._udp = socket.socket(type=socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self._tcp = socket.socket()
-        self._tcp.bind(self._udp.getsockname())
+        self._udp, self._tcp = _bind_both()
         self._tcp.listen()
         self.address = "{}:{}".format(*self._udp.getsockname())
         self._threads = [
@@ -163,3 +160,17 @@ class FakeNameserver:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.stop)
+
+
+def _bind_both() -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port; one that is free for one may be taken for the other."""
+    while True:
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        udp.bind(("127.0.0.1", 0))
+        try:
+            tcp.bind(udp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp

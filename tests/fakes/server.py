@@ -34,14 +34,13 @@ class Conversation:
         self.stopped = threading.Event()
 
     def read(self, size: int = 65_536) -> bytes:
-        """What comes next; empty once the peer has closed or reset."""
+        """What comes next; empty once the peer has closed, reset, or said that nothing more comes."""
         try:
             octets = self.socket.recv(size)
         except TimeoutError:
             raise
         except OSError:
             octets = b""
-        if not octets:
             self.left.set()
         self.received += octets
         return octets
@@ -71,9 +70,15 @@ class Conversation:
             self.left.set()
 
     def wait_until_left(self) -> None:
-        """Read on until the peer closes."""
+        """Read on until the peer closes.
+
+        What ends what it sends may be half a close; only by saying something, which it makes
+        nothing of, the rest can be told.
+        """
         while self.read():
             continue
+        while not self.left.is_set() and not self.stopped.wait(0.01):
+            self.say(b"?")
 
     def reset(self) -> None:
         """Close with an RST instead of a FIN."""
