@@ -45,6 +45,7 @@ READERS_OF_CONFIGURATION = (
     "gateway.roles",
     "gateway.assembly",
     "gateway.supervisor",
+    "gateway.listening",
 )
 
 MAX_FILE_LINES = 450
