@@ -4,16 +4,16 @@ What must agree between sections is checked here, where everything is known: pol
 they need is found by a configured filter and in time, options fit their signatures.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filters.base import Filter
 from filters.evidence import Finding
 from filters.route import Routes
 from gateway.config import Config, ConfigError
-from gateway.config.options import meant, options_of, read_options
+from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PolicySection
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.plugins import Plugin, PluginError, Plugins, discover
@@ -96,32 +96,43 @@ def _filters(config: Config, plugins: Plugins) -> Iterator[FilterSetting]:
 
 def _build(where: str, kind: type[Filter], section: FilterSection) -> Filter:
     common = tuple(key for key in FilterSection.__struct_fields__ if key != "options")
-    options = read_options(where, section.options, options_of(kind.__init__), common)
+    options = _options(where, section.options, kind.__init__, common)
     try:
         return kind(**options)
     except ValueError as error:
         raise ConfigError(where, "", str(error)) from None
+    except Exception as error:
+        raise ConfigError(where, "", f"cannot be set up: {type(error).__name__}: {error}") from error
 
 
 # Policies
 
 
 def _policies(config: Config, plugins: Plugins) -> Iterator[PolicySetting]:
-    for name in config.policies.settings:
-        if name not in plugins.policies:
-            raise ConfigError(f"[policies.{name}]", "", f"no such policy; {meant(name, plugins.policies)}")
-    for name in config.policies.order:
+    order, sections = config.policies.order, config.policies.settings
+    for name in order:
         if name not in plugins.policies:
             problem = f"no such policy: {name!r}; {meant(name, plugins.policies)}"
             raise ConfigError("[policies]", "order", problem)
-        where = f"[policies.{name}]"
-        policy = _load(where, plugins.policies[name])
-        section = config.policies.settings.get(name, PolicySection())
-        options = read_options(where, section.options, options_of(policy.function), ("mode",))
-        if section.mode != "off":
-            yield PolicySetting(policy, options, section.mode == "enforce")
-    if len(set(config.policies.order)) < len(config.policies.order):
+    if len(set(order)) < len(order):
         raise ConfigError("[policies]", "order", "a policy is named twice")
+    for name in sections:
+        if name not in plugins.policies:
+            raise ConfigError(f"[policies.{name}]", "", f"no such policy; {meant(name, plugins.policies)}")
+    # A section is checked even where its policy is not asked: one day it will be.
+    settings = {
+        name: _policy(name, sections.get(name, PolicySection()), plugins) for name in (*order, *sections)
+    }
+    for name in order:
+        if name not in sections or sections[name].mode != "off":
+            yield settings[name]
+
+
+def _policy(name: str, section: PolicySection, plugins: Plugins) -> PolicySetting:
+    where = f"[policies.{name}]"
+    policy = _load(where, plugins.policies[name])
+    options = _options(where, section.options, policy.function, ("mode",))
+    return PolicySetting(policy, options, section.mode == "enforce")
 
 
 def _load(where: str, plugin: Plugin[T]) -> T:
@@ -129,6 +140,20 @@ def _load(where: str, plugin: Plugin[T]) -> T:
         return plugin.load()
     except PluginError as error:
         raise ConfigError(where, "", str(error)) from error
+
+
+def _options(
+    where: str, values: Mapping[str, Any], function: Callable[..., Any], common: tuple[str, ...]
+) -> dict[str, Any]:
+    """A filter's or policy's own options; `common` are those that every one of them has."""
+    try:
+        own = options_of(function)
+    except OptionError as error:
+        raise ConfigError(where, "", str(error)) from None
+    for name in common:
+        if name in own:
+            raise ConfigError(where, name, "is taken: every section of this kind has it; rename the option")
+    return read_options(where, values, own, common)
 
 
 # Between them
@@ -153,7 +178,8 @@ def _check_needs(
 def _check_need(policy: Policy, need: type[Finding], finder: Filter | None, plugins: Plugins) -> None:
     where = ("[policies]", "order")
     if finder is None:
-        candidates = [name for name, plugin in plugins.filters.items() if plugin.load().finds is need]
+        filters = plugins.filters.items()
+        candidates = [name for name, plugin in filters if _load(f"[filters.{name}]", plugin).finds is need]
         sections = " or ".join(f"[filters.{name}]" for name in candidates) or "a filter that finds it"
         problem = f"policy {policy.name!r} needs {need.__name__}, which no filter finds; configure {sections}"
         raise ConfigError(*where, problem)

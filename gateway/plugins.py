@@ -7,6 +7,7 @@ said with its file and line, before any mail is taken.
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -16,10 +17,13 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from filters.base import Filter
+from filters.evidence import Finding
 from policies.policy import Policy, PolicyError
 
 FILTERS = "sluicegate.filters"
 POLICIES = "sluicegate.policies"
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 T = TypeVar("T")
 
@@ -107,7 +111,23 @@ def _as_policy(origin: str, loaded: object) -> Policy:
 def _as_filter(origin: str, loaded: object) -> type[Filter]:
     if not (isinstance(loaded, type) and issubclass(loaded, Filter)):
         raise PluginError(f"{origin} is no filter: it is not derived from filters.Filter")
-    return loaded
+    return _checked(origin, loaded)
+
+
+def _checked(origin: str, kind: type[Filter]) -> type[Filter]:
+    """The filter, if the gateway can ask it."""
+    name: object = getattr(kind, "name", None)
+    finds: object = getattr(kind, "finds", None)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise PluginError(f"{origin}: filter {kind.__name__} lacks a name of letters, digits, - and _")
+    if not (isinstance(finds, type) and issubclass(finds, Finding)):
+        raise PluginError(f"{origin}: filter {name!r} does not say which kind of Finding it finds")
+    if not inspect.iscoroutinefunction(kind.find):
+        raise PluginError(f"{origin}: filter {name!r}: write `async def find`, for asking takes time")
+    _, *parameters = inspect.signature(kind.__init__).parameters.values()
+    if any(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters):
+        raise PluginError(f"{origin}: filter {name!r}: options are keyword-only, behind `*`")
+    return kind
 
 
 # The operator's directory
@@ -116,7 +136,8 @@ def _as_filter(origin: str, loaded: object) -> type[Filter]:
 def _import_directory(directory: Path) -> list[ModuleType]:
     if not directory.is_dir():
         raise PluginError(f"{directory}: no such directory")
-    return [_import_file(file) for file in sorted(directory.glob("*.py"))]
+    # Absolute, as the file names in tracebacks are.
+    return [_import_file(file) for file in sorted(directory.absolute().glob("*.py"))]
 
 
 def _import_file(file: Path) -> ModuleType:
@@ -164,11 +185,16 @@ def _filters_in(module: ModuleType) -> list[Plugin[type[Filter]]]:
         for member in vars(module).values()
         if isinstance(member, type) and issubclass(member, Filter) and not inspect.isabstract(member)
     ]
-    return [
-        Plugin(kind.name, f"{module.__file__}", _constant(kind))
-        for kind in found
-        if kind.__module__ == module.__name__
-    ]
+    own = [_checked(_location(kind), kind) for kind in found if kind.__module__ == module.__name__]
+    return [Plugin(kind.name, _location(kind), _constant(kind)) for kind in own]
+
+
+def _location(kind: type) -> str:
+    file = inspect.getsourcefile(kind)
+    try:
+        return f"{file}:{inspect.getsourcelines(kind)[1]}"
+    except OSError:  # not written as a class statement
+        return str(file)
 
 
 def _constant(value: Any) -> Callable[[], Any]:

@@ -16,7 +16,7 @@ def config_option(command: C) -> C:
     option = click.option(
         "--config",
         "config_file",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=click.Path(readable=False, path_type=Path),  # what is wrong with it, `load` says
         default=DEFAULT_CONFIG,
         show_default=True,
         help="The configuration file.",

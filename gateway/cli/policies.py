@@ -8,7 +8,7 @@ import click
 from gateway.assembly import find_plugins
 from gateway.cli.common import config_option, echo_table
 from gateway.config import Config, ConfigError, load
-from gateway.config.options import describe, options_of
+from gateway.config.options import OptionError, describe, options_of
 from gateway.config.schema import PolicySection
 from gateway.plugins import PluginError, Plugins
 from policies.policy import Policy
@@ -24,7 +24,7 @@ def command(config_file: Path) -> None:
         echo_table([("POLICY", "STAGE", "NEEDS", "MODE", "OPTIONS", "FILE"), *_policies(config, plugins)])
         click.echo()
         echo_table([("FILTER", "STAGE", "FINDS", "USED", "OPTIONS", "FILE"), *_filters(config, plugins)])
-    except PluginError as error:
+    except (PluginError, OptionError) as error:
         raise ConfigError("[policies]", "directory", str(error), config_file) from None
 
 

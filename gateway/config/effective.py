@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.assembly import Assembly
 from gateway.config.options import options_of
+from gateway.config.schema import PolicySection
 
 
 def effective(assembly: Assembly) -> str:
@@ -23,18 +24,19 @@ def _lines(assembly: Assembly) -> Iterator[str]:
     for relay in config.relay:
         yield from _section("[[relay]]", msgspec.structs.asdict(relay))
     for setting in assembly.filters:
-        section = config.filters.get(setting.filter.name)
-        if section is not None:
-            common = msgspec.structs.asdict(section)
+        found = config.filters.get(setting.filter.name)
+        if found is not None:
+            common = msgspec.structs.asdict(found)
             options = _defaults(type(setting.filter).__init__) | common.pop("options")
-            yield from _section(f"[filters.{setting.filter.name}]", common | options)
+            yield from _section(f"[filters.{_key(setting.filter.name)}]", common | options)
     yield from _section(
         "[policies]", {"directory": config.policies.directory, "order": config.policies.order}
     )
-    for policy in assembly.policies:
-        options = _defaults(policy.policy.function) | dict(policy.options)
-        mode = "enforce" if policy.enforced else "warn"
-        yield from _section(f"[policies.{policy.policy.name}]", {"mode": mode, **options})
+    asked = {setting.policy.name: setting.policy for setting in assembly.policies}
+    for name in dict.fromkeys([*config.policies.order, *config.policies.settings]):
+        section = config.policies.settings.get(name, PolicySection())
+        defaults = _defaults(asked[name].function) if name in asked else {}
+        yield from _section(f"[policies.{_key(name)}]", {"mode": section.mode, **defaults, **section.options})
     yield from _section("[journal]", msgspec.structs.asdict(config.journal))
 
 
@@ -51,14 +53,17 @@ def _section(heading: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _value(key)
 
 
 def _value(value: Any) -> str:
-    """A value in TOML's syntax; JSON's is the same for everything but tables."""
+    """A value in TOML's syntax; JSON's is the same for whole numbers, truth values and most strings."""
     value = msgspec.to_builtins(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(each) for each in value) + "]"
-    return json.dumps(value)
+    if isinstance(value, float):
+        return repr(value)
+    # TOML has no surrogate pairs, and no DEL in a string.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,6 +5,9 @@ One value at a time, so that an error names its key and says what would be allow
 
 import difflib
 import inspect
+import json
+import math
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,6 +17,12 @@ import msgspec
 from gateway.config.schema import ConfigError
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_MAX_SHOWN = 200
+
+
+class OptionError(TypeError):
+    """A signature cannot be made options of; the text says which, where and why."""
 
 
 def read_table(section: str, table: object, kind: type[T]) -> T:
@@ -50,15 +59,36 @@ class Option(msgspec.Struct, frozen=True):
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The keyword-only parameters of a function, which are its options in the configuration."""
-    hints = typing.get_type_hints(function, include_extras=True)
+    """The keyword-only parameters of a function, which are its options in the configuration.
+
+    Raises OptionError where one has a type that no value in TOML can be checked against.
+    """
     return {
         parameter.name: Option(
-            hints.get(parameter.name, Any), parameter.default, parameter.default is parameter.empty
+            _type_of(parameter, function), parameter.default, parameter.default is parameter.empty
         )
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+
+
+def _type_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
+    """The parameter's type, which may be written as a string.
+
+    Each is looked up alone: what the rest of the signature names may only be there for mypy.
+    """
+    if parameter.annotation is parameter.empty:
+        return Any
+    alone = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    namespace = getattr(function, "__globals__", {})
+    try:
+        kind = typing.get_type_hints(alone, namespace, include_extras=True)["it"]
+        msgspec.inspect.type_info(kind)
+    except Exception as error:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        where = f"{code.co_filename}:{code.co_firstlineno}: " if code else ""
+        raise OptionError(f"{where}option {parameter.name!r} cannot be configured: {error}") from None
+    return kind
 
 
 def as_table(section: str, value: object) -> dict[str, Any]:
@@ -87,6 +117,9 @@ def meant(word: str, known: typing.Iterable[str]) -> str:
 def read_value(section: str, key: str, value: object, kind: Any) -> Any:
     """One value of a TOML table. Raises ConfigError."""
     try:
+        # Nothing is more or less than TOML's `nan`: a bound of that would never hold and never break.
+        if isinstance(value, float) and math.isnan(value):
+            raise msgspec.ValidationError
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
         raise ConfigError(section, key, f"{_shown(value)} will not do; {allowed(kind)}") from None
@@ -108,7 +141,7 @@ def _describe(info: msgspec.inspect.Type) -> str:
         case msgspec.inspect.Metadata(type=inner):
             return _describe(inner)
         case msgspec.inspect.LiteralType(values=values):
-            return "one of " + ", ".join(f'"{value}"' for value in values)
+            return ("one of " if len(values) > 1 else "") + ", ".join(f'"{value}"' for value in values)
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
@@ -122,9 +155,11 @@ def _describe(info: msgspec.inspect.Type) -> str:
                 _describe(each) for each in types if not isinstance(each, msgspec.inspect.NoneType)
             )
         case msgspec.inspect.DictType(value_type=value):
-            return f"a table of {_plural(_describe(value))}"
+            words = _plural(_describe(value))
+            return f"a table of ({words})" if " or " in words else f"a table of {words}"
         case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(item_type=item):
-            return f"a list of {_plural(_describe(item))}"
+            least = "" if info.min_length is None else f", at least {info.min_length}"
+            return f"a list of {_plural(_describe(item))}{least}"
         case _:
             return "a table"
 
@@ -144,4 +179,6 @@ def _plural(words: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    """The beginning of a value, for a message."""
+    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

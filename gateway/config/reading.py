@@ -40,7 +40,8 @@ def parse(file: Path, octets: bytes) -> Config:
     """Check a configuration file's content; `file` is for messages. Raises ConfigError."""
     try:
         tables = tomllib.loads(octets.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # tomllib lets through what int() and the interpreter's stack think of absurd values.
+    except (ValueError, RecursionError) as error:
         raise ConfigError("", "", f"is not valid TOML: {error}", file) from None
     try:
         return msgspec.structs.replace(_read(file, tables), source=octets)
@@ -75,6 +76,8 @@ def _hostname(configured: str) -> str:
 
 def _read_list(section: str, tables: object, kind: type[T]) -> tuple[T, ...]:
     """An array of tables with at least one entry; errors of a later one say which it is."""
+    if isinstance(tables, dict):
+        raise ConfigError(section, "", "needs two brackets on either side, for there can be several")
     if not isinstance(tables, list) or not tables:
         raise ConfigError(section, "", "at least one is required")
     entries = []
@@ -124,32 +127,36 @@ def _split(section: str, table: object, kind: type[msgspec.Struct]) -> tuple[dic
 
 def _check_addresses(config: Config) -> None:
     """Addresses are addresses, none twice, and mail does not come straight back to us."""
-    listening: set[str] = set()
+    listening: list[Endpoint] = []
     for listener in config.listener:
-        endpoint = _endpoint("[[listener]]", "address", listener.address)
+        endpoint = _endpoint("[[listener]]", listener.address)
         if endpoint.path:
-            raise ConfigError(
-                "[[listener]]",
-                "address",
-                f'"{listener.address}" will not do; allowed: "host:port", "[v6-address]:port"',
-            )
-        if str(endpoint) in listening:
+            problem = f'"{listener.address}" will not do; allowed: "host:port", "[v6-address]:port"'
+            raise ConfigError("[[listener]]", "address", problem)
+        if endpoint in listening:
             raise ConfigError("[[listener]]", "address", f"{endpoint} is given twice")
-        listening.add(str(endpoint))
+        listening.append(endpoint)
     for relay in config.relay:
         _check_domains(relay.domains)
         for address in relay.address:
-            if str(_endpoint("[[relay]]", "address", address)) in listening:
-                raise ConfigError(
-                    "[[relay]]", "address", f"{address} is a listener of this gateway: mail would loop"
-                )
+            endpoint = _endpoint("[[relay]]", address)
+            if any(_leads_to(endpoint, listener) for listener in listening):
+                problem = f"{address} is a listener of this gateway: mail would loop"
+                raise ConfigError("[[relay]]", "address", problem)
 
 
-def _endpoint(section: str, key: str, text: str) -> Endpoint:
+def _leads_to(endpoint: Endpoint, listener: Endpoint) -> bool:
+    """Whether a connection to `endpoint` certainly arrives at `listener`."""
+    is_local = endpoint.host in {"localhost", "::1"} or endpoint.host.startswith("127.")
+    takes_local = listener.host in {"0.0.0.0", "::"}
+    return endpoint == listener or (endpoint.port == listener.port and is_local and takes_local)
+
+
+def _endpoint(section: str, text: str) -> Endpoint:
     try:
         return Endpoint.parse(text)
     except ValueError as error:
-        raise ConfigError(section, key, str(error)) from None
+        raise ConfigError(section, "address", str(error)) from None
 
 
 def _check_domains(domains: tuple[str, ...]) -> None:

@@ -22,12 +22,17 @@ class ConfigError(Exception):
     def __init__(self, section: str, key: str, problem: str, file: Path | None = None) -> None:
         where = f"{section} {key}".strip()
         prefix = f"{file}: " if file else ""
-        super().__init__(f"{prefix}{where}: {problem}" if where else f"{prefix}{problem}")
+        super().__init__(_one_line(f"{prefix}{where}: {problem}" if where else f"{prefix}{problem}"))
         self.section, self.key, self.problem = section, key, problem
 
     def in_file(self, file: Path) -> "ConfigError":
         """The same error, naming the file."""
         return ConfigError(self.section, self.key, self.problem, file)
+
+
+def _one_line(text: str) -> str:
+    """Keys, values and other people's error messages may have several; `\\n` says so as well."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
