@@ -189,8 +189,15 @@ class Talk:
     def _receive(self) -> bytes:
         octets = self.conversation.read()
         if not octets:
+            # No client of an MTA has reason to close only its half.
+            self.conversation.left.set()
             raise EOFError
         return octets
+
+    def ignore(self) -> None:
+        """Read until the peer leaves, whatever it says."""
+        while True:
+            self._receive()
 
 
 # Acts
@@ -214,8 +221,7 @@ def reset(talk: Talk) -> None:
 
 def hang(talk: Talk) -> None:
     """Read everything, say nothing any more."""
-    talk.conversation.wait_until_left()
-    raise Hangup
+    talk.ignore()
 
 
 def deaf(talk: Talk) -> None:

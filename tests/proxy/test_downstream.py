@@ -314,9 +314,7 @@ async def test_odd_words_of_acceptance_are_an_acceptance(
     assert [record.verdict for record in gateway.records] == ["accepted"]
 
 
-async def test_no_answer_to_the_end_of_data_is_an_unknown_outcome(
-    start_gateway: GatewayStarter, mta: FakeMTA
-):
+async def test_no_answer_to_the_end_is_an_unknown_outcome(start_gateway: GatewayStarter, mta: FakeMTA):
     mta.script["end"] = hang
     gateway = await start_gateway(deadline=0.3)
     async with Client(gateway.port) as client:
@@ -360,9 +358,7 @@ async def test_a_connection_is_used_again(start_gateway: GatewayStarter, mta: Fa
 
 
 @pytest.mark.parametrize("act", [drop, say_and_drop("421 4.4.2 Idle for too long")])
-async def test_a_kept_connection_that_went_stale_is_replaced(
-    start_gateway: GatewayStarter, mta: FakeMTA, act
-):
+async def test_a_stale_kept_connection_is_replaced(start_gateway: GatewayStarter, mta: FakeMTA, act):
     mta.script["idle"] = [act]
     gateway = await start_gateway()
     await two_messages(gateway.port)
@@ -472,9 +468,7 @@ async def test_another_reply_the_second_time_defers_the_message(
 # What the downstream cannot do
 
 
-async def test_parameters_go_only_to_a_downstream_that_knows_them(
-    start_gateway: GatewayStarter, mta: FakeMTA
-):
+async def test_parameters_go_only_where_they_are_known(start_gateway: GatewayStarter, mta: FakeMTA):
     mta.extensions = ("8BITMIME",)
     gateway = await start_gateway()
     async with Client(gateway.port) as client:
