@@ -14,9 +14,10 @@ from typing import Any, cast
 import structlog
 from aiosmtpd.smtp import SMTP
 
+from gateway.proxy.budget import Budget
 from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, Dialogue
 from gateway.proxy.service import Service
-from gateway.smtp.command import MAX_LINE, CommandError, parse_command
+from gateway.smtp.command import MAX_LINE, CommandError, is_foreign, parse_command
 from gateway.smtp.content import ContentReader
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
@@ -33,6 +34,7 @@ NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
 LOCAL_PROBLEM = Reply.of(451, "4.3.0", "Temporary local problem, please try again later")
 TIMED_OUT = Reply.of(421, "4.4.2", "Timed out, closing the connection")
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Shutting down, please try again later")
+NOT_SMTP = Reply.of(421, "4.7.0", "This is an SMTP server, closing the connection")
 HELP = Reply.of(214, "2.0.0", "See RFC 5321")
 
 _log = structlog.get_logger()
@@ -66,6 +68,7 @@ class ClientConnection(SMTP):
         self._service = service
         self._connections = connections
         self.ended: asyncio.Future[None] = self.loop.create_future()
+        self._budget = Budget()
         self._buffer = bytearray()
         self._replies: list[bytes] = []
         self._arrived: asyncio.Future[bool] | None = None
@@ -150,10 +153,26 @@ class ClientConnection(SMTP):
                 return self._why_no_line()
             if await self._execute(line):
                 return "client-reset"
+            last_words = self._budget.exhausted
+            if last_words is not None:
+                self._reply(last_words)
+                return "too-many-errors"
+            await self._slow_down()
         return "client-reset"
 
+    async def _slow_down(self) -> None:
+        """Make a client that errs wait for the reply."""
+        delay = self._budget.take_delay()
+        if delay:
+            self._is_busy = True
+            await asyncio.sleep(delay)
+            self._is_busy = False
+
     async def _execute(self, line: bytes) -> bool:
-        """Carry out one command line; true if it was QUIT."""
+        """Carry out one command line; true if it was the last."""
+        if is_foreign(line):
+            self._reply(NOT_SMTP)
+            return True
         try:
             command = parse_command(line)
         except CommandError as error:
@@ -163,6 +182,7 @@ class ClientConnection(SMTP):
         if method is None:
             self._reply(NOT_RECOGNIZED)
             return False
+        self._budget.note_command(command.verb)
         # Octet for octet: aiosmtpd's methods take text, and this text is the octets.
         await method(command.argument.decode("latin-1"))
         return command.verb == "QUIT" and not command.argument
@@ -253,6 +273,8 @@ class ClientConnection(SMTP):
         return reply
 
     def _reply(self, reply: Reply) -> None:
+        if not reply.is_positive and reply.code >= 400:
+            self._budget.note_error()
         self._replies.append(reply.encode())
 
     def _flush(self) -> None:
@@ -292,7 +314,9 @@ class ClientConnection(SMTP):
         while not reader.at_end:
             if self._client_has_gone or self._is_cut or not await self._more(CONTENT_TIMEOUT):
                 return
-        await self._answer_with(self._dialogue.end_of_data(self._spool, reader.must_refuse))
+        reply = await self._answer_with(self._dialogue.end_of_data(self._spool, reader.must_refuse))
+        if reply.is_positive:
+            self._budget.note_mail()
         self._spool.close()
         self._spool = None
 

@@ -19,6 +19,11 @@ MAX_HELO_NAME = 255
 _VERB = re.compile(rb"[A-Za-z]{1,16}")
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _HELO_NAME = re.compile(rb"[!-~]{1,%d}" % MAX_HELO_NAME)
+# What browsers, proxies and mail header fields look like: never the beginning of an SMTP dialogue, but
+# what an attacker makes somebody else's program send to us.
+_FOREIGN = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|OPTIONS|CONNECT) \S+ HTTP/|[A-Za-z][A-Za-z0-9-]*:[ \t]", re.IGNORECASE
+)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 Parameters = Mapping[str, str | None]
@@ -38,6 +43,11 @@ class Command:
 
     verb: str
     argument: bytes
+
+
+def is_foreign(line: bytes) -> bool:
+    """Whether the line belongs to another protocol, so that nothing behind it can be meant for us."""
+    return _FOREIGN.match(line) is not None
 
 
 def parse_command(line: bytes) -> Command:
