@@ -6,7 +6,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
+from tests.config.command import sluicegate
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "bad_configs").glob("*/.expected-error"))
 
@@ -43,18 +43,6 @@ def _leave_no_bytecode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def expected(case: Path) -> str:
     line = (case / ".expected-error").read_text(encoding="utf-8")
     return line.replace("{file}", str(case / "sluicegate.toml")).replace("{dir}", str(case))
-
-
-def sluicegate(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-B", "-m", "gateway", *arguments],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

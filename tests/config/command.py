@@ -1,0 +1,22 @@
+"""The command as a process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def sluicegate(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `sluicegate` in this directory; standard output and standard error are no terminals."""
+    return subprocess.run(
+        [sys.executable, "-B", "-m", "gateway", *arguments],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
