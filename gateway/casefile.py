@@ -32,7 +32,7 @@ class Gathered:
             case Skipped(cause=cause):
                 return {"skipped": cause, **about}
             case finding:
-                return {**msgspec.to_builtins(finding), **about}
+                return {**msgspec.to_builtins(finding, enc_hook=str), **about}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from policies.policy import Policy
 from policies.verdict import Decision, Verdict, reject, tempfail
 
 _MAX_TRACEBACK = 2000
+# What other people's code can end with. An exit of theirs must not be one of the process.
+_THROWN = (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,12 @@ class DeadlineExceeded(Exception):
     """The time for the whole stage is used up."""
 
 
-def verdict_for(failure: Outcome | Exception, meaning: Meaning = "tempfail") -> Verdict | None:
+def verdict_for(failure: Outcome | BaseException, meaning: Meaning = "tempfail") -> Verdict | None:
     """What a failure means: the one map from failures to verdicts. `None` lets the mail pass."""
     match failure:
         case DeadlineExceeded():
             return tempfail("deadline-exceeded", status="4.4.7", detail="the deadline passed while scanning")
-        case Exception():
+        case BaseException():
             trace = "".join(traceback.format_exception(failure))
             return tempfail("policy-error", status="4.3.0", detail=trace[-_MAX_TRACEBACK:])
         case Unavailable(filter=name, cause=cause):
@@ -144,7 +146,7 @@ class Pipeline:
         until = started + setting.timeout
         try:
             async with asyncio.timeout_at(min(until, deadline)) as limit:
-                return await setting.filter.find(tx)
+                found = await setting.filter.find(tx)
         except TooLarge as error:
             return Skipped(setting.filter.name, str(error))
         except FilterError as error:
@@ -153,8 +155,13 @@ class Pipeline:
             if limit.expired() and deadline < until:
                 raise DeadlineExceeded from None
             return Unavailable(setting.filter.name, f"no answer within {setting.timeout:g} s")
-        except Exception as error:
+        except _THROWN as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             return Unavailable(setting.filter.name, f"{type(error).__name__}: {error}")
+        if not isinstance(found, setting.filter.finds):
+            return Unavailable(setting.filter.name, f"answered with {found!r:.200}")
+        return found
 
     def _miss(
         self,
@@ -168,9 +175,9 @@ class Pipeline:
         skipped = isinstance(outcome, Skipped)
         verdict = verdict_for(outcome, source.skipped if skipped else source.unavailable)
         case.opinions[setting.policy.name] = Opinion(verdict, tx.stage, setting.enforced)
-        if verdict is None:
+        if verdict is None or not setting.enforced:
             case.unscanned[source.filter.name] = "scan-skipped" if skipped else "evidence-unavailable"
-        elif setting.enforced:
+        else:
             self._defer(case, verdict, setting.policy.name, tx.stage)
 
     def _call(
@@ -181,9 +188,8 @@ class Pipeline:
             verdict = setting.policy(tx, evidence, **setting.options)
             if not isinstance(verdict, Verdict | None):
                 raise TypeError(f"policy {setting.policy.name!r} returned {verdict!r}, not a verdict or None")
-        except (Exception, SystemExit) as error:
-            failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
-            deferral = verdict_for(failure)
+        except _THROWN as error:
+            deferral = verdict_for(error)
             case.opinions[setting.policy.name] = Opinion(deferral, tx.stage, setting.enforced)
             if setting.enforced:
                 self._defer(case, deferral, setting.policy.name, tx.stage)
@@ -195,3 +201,9 @@ class Pipeline:
     def _defer(case: CaseFile, verdict: Verdict | None, policy: str | None, stage: Stage) -> None:
         if verdict is not None and case.deferral is None:
             case.deferral = Judgement(verdict, policy, stage.value)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the running task, rather than something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

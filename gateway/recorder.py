@@ -106,10 +106,10 @@ class Recorder:
         """Record a message that the downstream took. `remark` is for the operator."""
         try:
             self._write_accepted(event, reference, reply, accepted_by, remark)
-        except JournalFull:
+        except Exception:
             # Cannot happen while front ends ask `is_full` first. If it does, the downstream has the
             # message all the same, and to say anything but its 250 would duplicate it.
-            _log.error("an accepted message has no record", reference=reference, reply=str(reply))
+            _log.exception("an accepted message has no record", reference=reference, reply=str(reply))
 
     def _write_accepted(
         self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None, remark: str
@@ -131,16 +131,20 @@ class Recorder:
 
     def aborted(self, event: Event, reason: str, detail: str) -> None:
         """Record a transaction that ended without an answer from us."""
-        self._write(
-            event,
-            reference=new_reference(),
-            verdict="aborted",
-            stage=event.spoken,
-            reason=reason,
-            policy=None,
-            detail=detail,
-            reply=None,
-        )
+        try:
+            self._write(
+                event,
+                reference=new_reference(),
+                verdict="aborted",
+                stage=event.spoken,
+                reason=reason,
+                policy=None,
+                detail=detail,
+                reply=None,
+            )
+        except JournalFull:
+            # Nobody waits for a reply that could be held back.
+            _log.error("an aborted transaction has no record", reason=reason)
 
     def _write(
         self,
