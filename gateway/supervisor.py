@@ -19,6 +19,7 @@ import structlog
 from gateway.config import Config, ConfigError, load
 from gateway.journal.layout import Layout
 from gateway.listening import bind
+from gateway.proxy.admission import share_memory
 from gateway.roles.__main__ import END_OF_CONFIG
 from gateway.roles.control import READY
 
@@ -41,10 +42,13 @@ class StartError(Exception):
 class Child:
     """One process of a role, started again whenever it ends by itself."""
 
-    def __init__(self, role: str, config: Config, sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self, role: str, config: Config, arguments: Sequence[str] = (), descriptors: Sequence[int] = ()
+    ) -> None:
         self._role = role
         self._config = config
-        self._sockets = sockets
+        self._arguments = arguments
+        self._descriptors = descriptors
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -77,11 +81,10 @@ class Child:
             self._role,
             "--config",
             str(self._config.file),
-            "--sockets",
-            ",".join(str(each.fileno()) for each in self._sockets),
+            *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=[each.fileno() for each in self._sockets],
+            pass_fds=self._descriptors,
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -131,7 +134,8 @@ class Generation:
     def __init__(self, config: Config, sockets: Sequence[socket.socket], roles: Sequence[str]) -> None:
         self.config = config
         self.sockets = sockets
-        self._workers = [Child("smtp", config, sockets) for _ in range(_worker_count(config))]
+        self._counts = share_memory(_worker_count(config), len(config.listener))
+        self._workers = [self._worker(number) for number in range(_worker_count(config))]
         self._keepers = [Child("journal", config)]
         self._roles = roles
 
@@ -154,6 +158,17 @@ class Generation:
             child.expect_end()
         await asyncio.gather(*(worker.stop() for worker in self._workers))
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
+        os.close(self._counts)
+
+    def _worker(self, number: int) -> Child:
+        sockets = [each.fileno() for each in self.sockets]
+        arguments = [
+            f"--sockets={','.join(map(str, sockets))}",
+            f"--counts={self._counts}",
+            f"--worker={number}",
+            f"--workers={_worker_count(self.config)}",
+        ]
+        return Child("smtp", self.config, arguments, [*sockets, self._counts])
 
 
 class Supervisor:

@@ -56,7 +56,7 @@ class Verdict:
 
 
 # Reason -> text for the client, where the reason's own words would tell too little or too much.
-_TEXTS = {
+TEXTS = {
     "spam-score": "Message refused: it looks like spam",
     "virus-found": "Message refused: it contains malware",
     "dns-blocklisted": "Refused: your address is on a block list",
@@ -69,6 +69,7 @@ _TEXTS = {
     "deadline-exceeded": "Checking took too long, please try again later",
     "policy-error": "Temporary local problem, please try again later",
     "greylisted": "Please try again later",
+    "overloaded": "Too many connections, please try again later",
     "rate-limited": "Too much mail from you, please try again later",
 }
 
@@ -101,7 +102,7 @@ def mark(name: str, value: str, *, detail: str = "") -> Verdict:
 
 
 def _reply(code: int, status: str, text: str | None, reason: str) -> Reply:
-    default = _TEXTS.get(reason, "Message refused" if code >= 500 else "Please try again later")
+    default = TEXTS.get(reason, "Message refused" if code >= 500 else "Please try again later")
     return Reply.of(code, status, default if text is None else text)
 
 

@@ -13,6 +13,7 @@ from gateway.terms import Identify, Meaning, Speak
 
 Seconds = Annotated[float, Meta(gt=0)]
 Octets = Annotated[int, Meta(gt=0)]
+Count = Annotated[int, Meta(gt=0)]
 Mode = Literal["enforce", "warn", "off"]
 
 
@@ -74,6 +75,13 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
             "CRLF before anything is scanned."
         ),
     ] = "reject"
+    max_connections: Annotated[
+        Count, Meta(description="Connections at once; one more is greeted with 421 4.3.2.")
+    ] = 1000
+    max_connections_per_client: Annotated[
+        Count,
+        Meta(description="The same from one client: an IPv4 address, or an IPv6 network of 64 bits."),
+    ] = 20
 
 
 class RelaySection(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing import Any, cast
 import structlog
 from aiosmtpd.smtp import SMTP
 
+from gateway.proxy.admission import Admission
 from gateway.proxy.budget import Budget
 from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, Dialogue
 from gateway.proxy.service import Service
@@ -60,12 +61,17 @@ class ClientConnection(SMTP):
     """One client. `attributes` are a `prototype`, `connections` the set of all that are open."""
 
     def __init__(
-        self, service: Service, attributes: dict[str, Any], connections: "set[ClientConnection]"
+        self,
+        service: Service,
+        admission: Admission,
+        attributes: dict[str, Any],
+        connections: "set[ClientConnection]",
     ) -> None:
         self.__dict__.update(attributes)
         reader = asyncio.StreamReader(loop=self.loop)
         asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
         self._service = service
+        self._admission = admission
         self._connections = connections
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self._budget = Budget()
@@ -90,7 +96,10 @@ class ClientConnection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._connections.add(self)
-        self._dialogue = Dialogue(self._service, _describe_session(transport, self._service.listener))
+        session = _describe_session(transport, self._service.listener)
+        self._client = session.client_address
+        self._is_admitted = self._admission.admit(self._client)
+        self._dialogue = Dialogue(self._service, session)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -109,6 +118,8 @@ class ClientConnection(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
+        if self._is_admitted:
+            self._admission.release(self._client)
         self.ended.set_result(None)
         self._lose_client()
         # Not aiosmtpd's, which cancels whatever is going on, a commit included.
@@ -146,7 +157,8 @@ class ClientConnection(SMTP):
 
     async def _converse(self) -> str:
         """Answer commands until somebody ends it; the reason, for a transaction still open then."""
-        greeting = await self._answer_with(self._dialogue.greet())
+        greet = self._dialogue.greet if self._is_admitted else self._dialogue.turn_away
+        greeting = await self._answer_with(greet())
         while greeting.is_positive:
             line = await self._next_line()
             if line is None:

@@ -18,7 +18,7 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.spool import Spool
-from policies.verdict import Decision, reject
+from policies.verdict import Decision, reject, tempfail
 
 MAX_RECIPIENTS = 1000
 
@@ -72,6 +72,11 @@ class Dialogue:
             reply = None if refusal.verdict.reply is None else replace(refusal.verdict.reply, code=code)
             return self._refuse(refusal, Stage.CONNECT, reply=reply)
         return Reply.of(220, None, f"{self._service.hostname} ESMTP Sluicegate")
+
+    async def turn_away(self) -> Reply:
+        """The refusal instead of a banner where there are too many connections already."""
+        verdict = tempfail("overloaded", code=421, status="4.3.2")
+        return self._refuse(Judgement(verdict, None, Stage.CONNECT.value), Stage.CONNECT)
 
     async def helo(self, argument: bytes) -> Reply:
         """HELO: no extensions from here on."""

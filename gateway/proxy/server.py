@@ -3,6 +3,7 @@
 import asyncio
 import socket
 
+from gateway.proxy.admission import Admission
 from gateway.proxy.connection import ClientConnection, prototype
 from gateway.proxy.service import Service
 
@@ -12,8 +13,9 @@ BACKLOG = 512
 class Server:
     """One listener of one worker."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, admission: Admission) -> None:
         self._service = service
+        self._admission = admission
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
 
@@ -21,7 +23,7 @@ class Server:
         """Listen and accept from now on. Raises OSError."""
         attributes = prototype(self._service)
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self._service, attributes, self._connections),
+            lambda: ClientConnection(self._service, self._admission, attributes, self._connections),
             sock=bound,
             backlog=BACKLOG,
         )

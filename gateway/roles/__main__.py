@@ -9,7 +9,6 @@ import argparse
 import os
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config import Config, ConfigError, parse
@@ -30,16 +29,18 @@ def _read_config(file: Path) -> Config:
     return parse(file, bytes(received[: -len(END_OF_CONFIG)]))
 
 
-async def _work(role: str, config: Config, sockets: Sequence[socket.socket]) -> None:
+async def _work(arguments: argparse.Namespace, config: Config) -> None:
     # Imported late: the journal needs no SMTP server, and has no business loading anybody's plugins.
-    if role == "journal":
+    if arguments.role == "journal":
         from gateway.roles.journal import keep
 
         await keep(config, Control())
     else:
-        from gateway.roles.smtp import serve
+        from gateway.roles.smtp import Place, serve
 
-        await serve(config, sockets, Control())
+        sockets = [socket.socket(fileno=int(number)) for number in arguments.sockets.split(",")]
+        place = Place(sockets, arguments.counts, arguments.worker, arguments.workers)
+        await serve(config, place, Control())
 
 
 def main() -> None:
@@ -47,12 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="sluicegate")
     parser.add_argument("role", choices=("smtp", "journal"))
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--sockets", default="", help="file descriptors of the listening sockets")
+    parser.add_argument("--sockets", help="file descriptors of the bound sockets")
+    parser.add_argument("--counts", type=int, help="file descriptor of the memory that workers count in")
+    parser.add_argument("--worker", type=int, help="which of the workers this one is")
+    parser.add_argument("--workers", type=int, help="how many there are")
     arguments = parser.parse_args()
     configure_logging()
-    sockets = [socket.socket(fileno=int(number)) for number in arguments.sockets.split(",") if number]
     try:
-        run(_work(arguments.role, _read_config(arguments.config), sockets))
+        run(_work(arguments, _read_config(arguments.config)))
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(os.EX_CONFIG) from None

@@ -9,6 +9,7 @@ import contextlib
 import resource
 import socket
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.assembly import Assembly, assemble
@@ -17,6 +18,7 @@ from gateway.config.schema import ListenerSection
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
 from gateway.listening import cannot_listen
+from gateway.proxy.admission import Admission, ConnectionCounts
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
@@ -29,15 +31,33 @@ GRACE = 30.0
 _FLUSH_INTERVAL = 1.0
 
 
-async def serve(config: Config, sockets: Sequence[socket.socket], control: Control) -> None:
-    """Serve until told to stop, then drain. `sockets` are in the order of `config.listener`.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker shares with the others: bound sockets, in the order of `config.listener`, and counts."""
+
+    sockets: Sequence[socket.socket]
+    counts_descriptor: int
+    worker: int
+    workers: int
+
+    def admission(self, number: int, listener: ListenerSection) -> Admission:
+        """The limits of the listener of this number."""
+        counts = ConnectionCounts(self.counts_descriptor, self.worker, self.workers, number)
+        return Admission(counts, listener.max_connections, listener.max_connections_per_client)
+
+
+async def serve(config: Config, place: Place, control: Control) -> None:
+    """Serve until told to stop, then drain.
 
     Raises ConfigError where the configuration cannot be put together.
     """
     _raise_descriptor_limit()
     async with _working(config) as (assembly, recorder, pool):
-        servers = [Server(_service(assembly, listener, recorder, pool)) for listener in config.listener]
-        for server, listener, bound in zip(servers, config.listener, sockets, strict=True):
+        servers = [
+            Server(_service(assembly, listener, recorder, pool), place.admission(number, listener))
+            for number, listener in enumerate(config.listener)
+        ]
+        for server, listener, bound in zip(servers, config.listener, place.sockets, strict=True):
             try:
                 await server.start(bound)
             except OSError as error:

@@ -1,6 +1,7 @@
 """A gateway inside the test's own event loop: real sockets, plain values, records kept in memory."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from filters.route import Routes
 from gateway.journal.record import Record
 from gateway.journal.writer import JournalFull
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
+from gateway.proxy.admission import Admission, ConnectionCounts, share_memory
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
@@ -126,6 +128,7 @@ class RunningGateway:
         destinations: Sequence[Destination],
         policies: Sequence[Policy | PolicySetting] = (),
         filters: Sequence[Filter | FilterSetting] = (),
+        limits: tuple[int, int] = (1000, 1000),
         **service: Any,
     ) -> None:
         settings = [p if isinstance(p, PolicySetting) else PolicySetting(p) for p in (recipients, *policies)]
@@ -142,7 +145,9 @@ class RunningGateway:
             recorder=Recorder(self.journal, HOSTNAME),
             **{"spool_directory": directory, **service},
         )
-        self.server = Server(self.service)
+        counts = share_memory(workers=1, listeners=1)
+        self.server = Server(self.service, Admission(ConnectionCounts(counts, 0, 1, 0), *limits))
+        os.close(counts)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
