@@ -28,7 +28,7 @@ def _lines(assembly: Assembly) -> Iterator[str]:
         if found is not None:
             common = msgspec.structs.asdict(found)
             options = _defaults(type(setting.filter).__init__) | common.pop("options")
-            yield from _section(f"[filters.{_key(setting.filter.name)}]", common | options)
+            yield from _section(f"[filters.{toml_key(setting.filter.name)}]", common | options)
     yield from _section(
         "[policies]", {"directory": config.policies.directory, "order": config.policies.order}
     )
@@ -36,7 +36,9 @@ def _lines(assembly: Assembly) -> Iterator[str]:
     for name in dict.fromkeys([*config.policies.order, *config.policies.settings]):
         section = config.policies.settings.get(name, PolicySection())
         defaults = _defaults(asked[name].function) if name in asked else {}
-        yield from _section(f"[policies.{_key(name)}]", {"mode": section.mode, **defaults, **section.options})
+        yield from _section(
+            f"[policies.{toml_key(name)}]", {"mode": section.mode, **defaults, **section.options}
+        )
     yield from _section("[journal]", msgspec.structs.asdict(config.journal))
 
 
@@ -48,21 +50,21 @@ def _section(heading: str, values: Mapping[str, Any]) -> Iterator[str]:
     yield heading
     for key, value in values.items():
         if value is not None:
-            yield f"{_key(key)} = {_value(value)}"
+            yield f"{toml_key(key)} = {toml_value(value)}"
     yield ""
 
 
-def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _value(key)
+def toml_key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else toml_value(key)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value in TOML's syntax; JSON's is the same for whole numbers, truth values and most strings."""
     value = msgspec.to_builtins(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_key(key)} = {toml_value(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(each) for each in value) + "]"
+        return "[" + ", ".join(toml_value(each) for each in value) + "]"
     if isinstance(value, float):
         return repr(value)
     # TOML has no surrogate pairs, and no DEL in a string.

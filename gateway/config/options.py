@@ -167,7 +167,7 @@ def _describe(info: msgspec.inspect.Type) -> str:
 def _describe_number(info: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
     words = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
     bounds = [
-        f"{word} {bound:g}"
+        f"{word} {bound:.15g}"
         for word, bound in (("above", info.gt), ("from", info.ge), ("up to", info.le), ("below", info.lt))
         if bound is not None
     ]

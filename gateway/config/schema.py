@@ -15,6 +15,7 @@ Seconds = Annotated[float, Meta(gt=0)]
 Octets = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
 Mode = Literal["enforce", "warn", "off"]
+_CENTURY = 3_155_760_000
 
 
 class ConfigError(Exception):
@@ -153,9 +154,9 @@ class JournalSection(msgspec.Struct, frozen=True, kw_only=True):
     """The records of decisions."""
 
     index: Annotated[Literal["sqlite"], Meta(description="Where records are searched.")] = "sqlite"
-    retention: Annotated[int, Meta(gt=0, description="Seconds a record is kept; the default is 90 days.")] = (
-        7_776_000
-    )
+    retention: Annotated[
+        int, Meta(gt=0, le=_CENTURY, description="Seconds a record is kept; the default is 90 days.")
+    ] = 7_776_000
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ def test_it_says_the_same_as_the_file(config: Path):
 def test_every_default_is_in_it(config: Path):
     tables = tomllib.loads(effective(assemble(load(config))))
     assert tables["gateway"]["deadline"] == 60.0
-    assert tables["listener"] == [{"protocol": "smtp", "address": "127.0.0.1:2525", "bare_newline": "reject"}]
+    assert tables["listener"][0]["bare_newline"] == "reject"
     assert tables["filters"]["thermometer"] == {
         "timeout": 30.0,
         "unavailable": "tempfail",

@@ -1,0 +1,137 @@
+"""Documents say what the code does: generated ones are fresh, examples load, nothing is left out."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.assembly import assemble
+from gateway.config import load, parse
+from gateway.config.options import options_of
+from gateway.config.reference import EXAMPLE, reference
+from gateway.config.schema import (
+    Config,
+    FilterSection,
+    GatewaySection,
+    JournalSection,
+    ListenerSection,
+    PoliciesSection,
+    PolicySection,
+    RelaySection,
+)
+from gateway.journal.record import STAGES, VERDICTS, Record
+from gateway.plugins import discover
+from policies import Stage
+from policies.verdict import TEXTS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+CONFIGURATION = DOCS / "configuration.md"
+
+SECTIONS = {
+    "[gateway]": GatewaySection,
+    "[[listener]]": ListenerSection,
+    "[[relay]]": RelaySection,
+    "[filters.NAME]": FilterSection,
+    "[policies]": PoliciesSection,
+    "[policies.NAME]": PolicySection,
+    "[journal]": JournalSection,
+}
+
+
+def sections_of(page: Path) -> dict[str, str]:
+    """The text under each heading of a Markdown page."""
+    _, *parts = re.split(r"^#+ (.*)\n", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_configuration_reference_is_fresh():
+    written = CONFIGURATION.read_text(encoding="utf-8")
+    assert written == reference(), "run: python -m gateway.config.reference > docs/configuration.md"
+
+
+@pytest.mark.parametrize(("heading", "kind"), SECTIONS.items(), ids=SECTIONS)
+def test_every_key_is_explained(heading: str, kind: type[msgspec.Struct]):
+    text = sections_of(CONFIGURATION)[f"`{heading}`"]
+    for field in msgspec.structs.fields(kind):
+        if field.name not in {"options", "settings"}:
+            row = re.search(rf"^\| `{field.name}` \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+            assert row, f"{heading} {field.name} is not in docs/configuration.md"
+            assert all(cell.strip() for cell in row.groups())
+
+
+def test_no_section_is_left_out():
+    places = {heading.strip("[]").partition(".")[0] for heading in SECTIONS}
+    assert places == set(Config.__struct_fields__) - {"file", "source"}
+
+
+def test_every_option_of_what_is_built_in_is_named():
+    found = discover(None)
+    texts = sections_of(CONFIGURATION)
+    for name in ("clamav", "dnsbl", "spamassassin"):
+        for option in options_of(found.filters[name].load().__init__):
+            assert f"| `{option}` |" in texts[f"`[filters.{name}]`"]
+    for name in ("blocklist", "recipients", "spam", "virus"):
+        for option in options_of(found.policies[name].load().function):
+            assert f"| `{option}` |" in texts[f"`[policies.{name}]`"]
+
+
+def test_the_complete_example_is_a_configuration():
+    assert f"```toml\n{EXAMPLE}```\n" in CONFIGURATION.read_text(encoding="utf-8")
+    assembly = assemble(parse(CONFIGURATION, EXAMPLE.encode()))
+    assert [setting.policy.name for setting in assembly.policies] == [
+        "recipients",
+        "blocklist",
+        "virus",
+        "spam",
+    ]
+
+
+def test_the_example_uses_everything_that_is_built_in():
+    config = parse(CONFIGURATION, EXAMPLE.encode())
+    found = discover(None)
+    assert set(config.filters) == set(found.filters)
+    assert set(config.policies.order) == set(found.policies)
+
+
+def test_the_commented_configuration_starts_as_it_is():
+    file = ROOT / "deploy" / "sluicegate.toml"
+    assembly = assemble(load(file))
+    assert [setting.policy.name for setting in assembly.policies] == ["recipients", "virus", "spam"]
+    assert file.read_text(encoding="utf-8").count("(*)") == 3
+
+
+def test_what_is_commented_out_in_it_would_load():
+    text = (ROOT / "deploy" / "sluicegate.toml").read_text(encoding="utf-8")
+    lists = re.sub(
+        r'^# (\[filters\.dnsbl|nameservers|unavailable|"\w+\.example\.net")', r"\1", text, flags=re.M
+    )
+    lists = lists.replace('order = ["recipients", ', 'order = ["recipients", "blocklist", ')
+    assembly = assemble(parse(CONFIGURATION, lists.encode()))
+    assert "dnsbl" in assembly.config.filters
+    assert "blocklist" in [setting.policy.name for setting in assembly.policies]
+
+
+@pytest.mark.parametrize("reason", TEXTS)
+def test_every_reason_is_explained(reason: str):
+    for page in ("configuration.md", "journal.md"):
+        assert f"`{reason}`" in (DOCS / page).read_text(encoding="utf-8"), f"{reason} is not in docs/{page}"
+
+
+@pytest.mark.parametrize("word", [*Record.__struct_fields__, *VERDICTS, *STAGES])
+def test_every_word_of_a_record_is_explained(word: str):
+    assert f"`{word}`" in (DOCS / "journal.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_every_stage_is_in_the_guide_for_policy_authors(stage: Stage):
+    assert f"Stage.{stage.name}" in (DOCS / "writing-policies.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "page", sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")]), ids=lambda page: page.name
+)
+def test_links_between_pages_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} points to {target}"
