@@ -112,8 +112,8 @@ class ClientConnection(SMTP):
         self._wake()
 
     def eof_received(self) -> bool:
-        self._lose_client()
         # Half open: a client that sent everything ahead and shut its side down still gets its replies.
+        self._lose_client(may_listen=bool(self._buffer))
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -121,7 +121,7 @@ class ClientConnection(SMTP):
         if self._is_admitted:
             self._admission.release(self._client)
         self.ended.set_result(None)
-        self._lose_client()
+        self._lose_client(may_listen=False)
         # Not aiosmtpd's, which cancels whatever is going on, a commit included.
         asyncio.StreamReaderProtocol.connection_lost(self, error)
         self.transport = None
@@ -301,7 +301,8 @@ class ClientConnection(SMTP):
 
     async def _next_line(self) -> bytes | None:
         """The next command line without its end; `None` if there will be none."""
-        while True:
+        # Whatever still comes of a message that was given up is content, and no command.
+        while self._content is None:
             end = self._buffer.find(b"\n")
             if end >= 0:
                 line = bytes(self._buffer[: end + 1])
@@ -309,12 +310,14 @@ class ClientConnection(SMTP):
                 if len(line) > MAX_LINE:
                     self._reply(LINE_TOO_LONG)
                     continue
-                return line.rstrip(b"\r\n")
+                # One line end is removed; a further CR is a control character like any other.
+                return line[:-1].removesuffix(b"\r")
             if len(self._buffer) > MAX_LINE:
                 # Only that it is too long needs to be remembered of it.
                 del self._buffer[MAX_LINE + 1 :]
             if self._client_has_gone or self._is_draining or not await self._more(COMMAND_TIMEOUT):
-                return None
+                break
+        return None
 
     async def _receive_content(self) -> None:
         """Content up to the end of data, then the decisive reply."""
@@ -359,7 +362,10 @@ class ClientConnection(SMTP):
     def _be_patient(self, timeout: float) -> None:
         """Let one timer run for many waits: it looks again when it fires, instead of being reset."""
         self._patience = self.loop.time() + timeout
-        if self._timeout_handle is None or self._timeout_handle.cancelled():
+        handle = self._timeout_handle
+        if handle is not None and handle.when() > self._patience:
+            handle.cancel()
+        if handle is None or handle.cancelled():
             self._timeout_handle = self.loop.call_at(self._patience, self._look_at_the_clock)
 
     def _look_at_the_clock(self) -> None:
@@ -373,15 +379,14 @@ class ClientConnection(SMTP):
 
     # The client going away
 
-    def _lose_client(self) -> None:
+    def _lose_client(self, may_listen: bool) -> None:
         """Nobody is there to read the answer: stop what is being done for it.
 
-        A client that sent its next commands ahead, QUIT at least, only closed its sending side.
+        A client that sent its next commands ahead, QUIT at least, may have closed only its sending side.
         """
         self._client_has_gone = True
         self._wake()
-        sent_ahead = bool(self._buffer) and self.transport is not None
-        if self._is_busy and not sent_ahead:
+        if self._is_busy and not may_listen:
             self._dialogue.lose_client()
             self.cut()
 

@@ -175,7 +175,7 @@ class Dialogue:
         transaction = self._transaction
         if transaction is not None:
             transaction.drop()
-        if self._envelope is not None and _deserves_abort_record(transaction):
+        if self._envelope is not None and not (transaction and transaction.is_all_refused):
             self._record_abort(self._envelope, transaction, reason)
         opening = self._opening
         self._forget()
@@ -257,7 +257,8 @@ class Dialogue:
         return self._transaction
 
     async def _open_transaction(self, envelope: Envelope) -> MailTransaction:
-        early = None if self._early is None else await self._early
+        # Shielded, because RSET cancels this, and what is asked about the session goes on.
+        early = None if self._early is None else await asyncio.shield(self._early)
         case = self._case.fork(Stage.MAIL)
         if early is None:
             tx = Transaction(Stage.MAIL, self._session, envelope)
@@ -315,11 +316,6 @@ def _are_known(parameters: Parameters) -> bool:
     if not parameters.keys() <= _MAIL_PARAMETERS:
         return False
     return "BODY" not in parameters or (parameters["BODY"] or "").upper() in _BODIES
-
-
-def _deserves_abort_record(transaction: MailTransaction | None) -> bool:
-    """Not where every recipient was refused: those refusals are the record."""
-    return transaction is None or not transaction.has_tried_recipients or bool(transaction.recipients)
 
 
 async def _cancel(task: "asyncio.Task[object] | None") -> None:

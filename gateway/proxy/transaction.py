@@ -51,6 +51,7 @@ class MailTransaction:
         self.client_has_gone = False
         self._delivery: Delivery | None = None
         self._tried_recipients = 0
+        self._refused_recipients = 0
 
     @property
     def is_committed(self) -> bool:
@@ -63,9 +64,9 @@ class MailTransaction:
         return self._envelope.recipients
 
     @property
-    def has_tried_recipients(self) -> bool:
-        """Whether there was any RCPT, accepted or not."""
-        return self._tried_recipients > 0
+    def is_all_refused(self) -> bool:
+        """Whether there were recipients, and each was refused: those refusals are its record."""
+        return self._refused_recipients == self._tried_recipients > 0
 
     async def add_recipient(self, recipient: Path) -> Reply:
         """The reply to RCPT: a policy's, else the downstream's own."""
@@ -220,6 +221,8 @@ class MailTransaction:
     def _refuse(self, event: Event, judgement: Judgement, reply: Reply | None = None) -> Reply:
         if event.spoken == Stage.END_OF_DATA.value:
             self.drop()
+        else:
+            self._refused_recipients += 1
         return self._service.recorder.refused(event, judgement, reply)
 
 
