@@ -45,7 +45,9 @@ class Dialogue:
     def __init__(self, service: Service, session: Session) -> None:
         self._service = service
         self._session = session
-        self._case = CaseFile()
+        # About the client as such, and about it under the name it gave last.
+        self._client_case = self._case = CaseFile()
+        self._connecting: asyncio.Task[Judgement | None] | None = None
         self._early: asyncio.Task[Judgement | None] | None = None
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None
@@ -64,7 +66,7 @@ class Dialogue:
 
     async def greet(self) -> Reply:
         """The banner, or the refusal where that is spoken at once."""
-        self._judge_early(Transaction(Stage.CONNECT, self._session))
+        self._judge_client()
         refusal = await self._refusal_at_once()
         if refusal is not None:
             # RFC 5321 section 3.1: a server that refuses to serve greets with 554; 421 is for later.
@@ -181,6 +183,7 @@ class Dialogue:
         self._forget()
         await _cancel(opening)
         await _cancel(self._early)
+        await _cancel(self._connecting)
 
     def fail(self) -> None:
         """Something of ours broke: nothing of the open transaction can be trusted."""
@@ -199,24 +202,37 @@ class Dialogue:
         await self._reset()
         self._session = replace(self._session, helo_name=name, esmtp=esmtp)
         self._stage = Stage.HELO
-        self._judge_early(Transaction(Stage.HELO, self._session))
+        await self._judge_greeting()
         refusal = await self._refusal_at_once()
         return None if refusal is None else self._refuse(refusal, Stage.HELO)
 
     # The stages before RCPT, judged while the dialogue goes on
 
-    def _judge_early(self, tx: Transaction) -> None:
-        """Start judging a stage; it waits for the stage before it, the dialogue does not."""
-        if self._service.pipeline.has_policies(tx.stage):
-            self._early = asyncio.create_task(self._judge_after(self._early, tx))
+    def _judge_client(self) -> None:
+        """Start judging who connected; the dialogue does not wait for it."""
+        if self._service.pipeline.has_policies(Stage.CONNECT):
+            tx = Transaction(Stage.CONNECT, self._session)
+            judging = self._service.pipeline.judge(tx, self._client_case, self._deadline())
+            self._connecting = self._early = asyncio.create_task(judging)
 
-    async def _judge_after(
-        self, earlier: "asyncio.Task[Judgement | None] | None", tx: Transaction
-    ) -> Judgement | None:
-        decided = None if earlier is None else await earlier
+    async def _judge_greeting(self) -> None:
+        """Start judging a HELO or EHLO, as if there had been none before."""
+        if self._early is not self._connecting:
+            await _cancel(self._early)
+        self._early, self._case = self._connecting, self._client_case
+        if self._service.pipeline.has_policies(Stage.HELO):
+            self._case = CaseFile()
+            self._early = asyncio.create_task(
+                self._judge_name(Transaction(Stage.HELO, self._session), self._case)
+            )
+
+    async def _judge_name(self, tx: Transaction, case: CaseFile) -> Judgement | None:
+        # Shielded, because the next HELO cancels this.
+        decided = None if self._connecting is None else await asyncio.shield(self._connecting)
+        case.absorb(self._client_case)
         if decided is not None:
             return decided
-        return await self._service.pipeline.judge(tx, self._case, self._deadline())
+        return await self._service.pipeline.judge(tx, case, self._deadline())
 
     async def _refusal_at_once(self) -> Judgement | None:
         """With `speak = "connect"`: the refusal to speak now, not at RCPT."""
