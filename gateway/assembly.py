@@ -68,7 +68,12 @@ def assemble(config: Config) -> Assembly:
 def _router(config: Config) -> Router:
     return Router(
         [
-            Destination(relay.domains, tuple(Endpoint.parse(each) for each in relay.address), relay.identify)
+            Destination(
+                relay.domains,
+                tuple(Endpoint.parse(each) for each in relay.address),
+                relay.identify,
+                relay.tls,
+            )
             for relay in config.relay
         ]
     )

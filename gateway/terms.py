@@ -6,5 +6,8 @@ from typing import Literal
 Meaning = Literal["tempfail", "accept", "reject"]
 # At which command a refusal is spoken that was decided before RCPT.
 Speak = Literal["rcpt", "connect"]
+# Whether the way to a downstream is encrypted: never, where it offers that, always, always and to the
+# one whose certificate says so.
+Encrypt = Literal["off", "may", "require", "verify"]
 # How a downstream learns who the client is.
 Identify = Literal["auto", "xforward", "none"]

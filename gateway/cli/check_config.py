@@ -12,6 +12,7 @@ from gateway.config import load
 from gateway.config.effective import effective
 from gateway.relay.client import DownstreamError, connect
 from gateway.smtp.endpoint import Endpoint
+from gateway.terms import Encrypt
 
 
 @click.command("check-config")
@@ -29,7 +30,7 @@ async def _ask_everybody(assembly: Assembly) -> int:
     rows = await asyncio.gather(
         *(_ask_filter(assembly, number) for number in range(len(assembly.filters))),
         *(
-            _ask_downstream(endpoint, assembly.config.gateway.hostname)
+            _ask_downstream(endpoint, assembly.config.gateway.hostname, destination.tls)
             for destination in assembly.router.destinations
             for endpoint in destination.endpoints
         ),
@@ -52,10 +53,10 @@ async def _ask_filter(assembly: Assembly, number: int) -> tuple[str, str, str]:
         return name, "unavailable", str(error) or type(error).__name__
 
 
-async def _ask_downstream(endpoint: Endpoint, hostname: str) -> tuple[str, str, str]:
+async def _ask_downstream(endpoint: Endpoint, hostname: str, tls: Encrypt) -> tuple[str, str, str]:
     name = f"downstream {endpoint}"
     try:
-        connection = await connect(endpoint, hostname)
+        connection = await connect(endpoint, hostname, tls)
     except DownstreamError as error:
         return name, "unavailable", str(error)
     connection.quit()

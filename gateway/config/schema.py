@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.terms import Identify, Meaning, Speak
+from gateway.terms import Encrypt, Identify, Meaning, Speak
 
 Seconds = Annotated[float, Meta(gt=0)]
 Octets = Annotated[int, Meta(gt=0)]
@@ -99,6 +99,15 @@ class RelaySection(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(min_length=1, description="`host:port` or `unix:/path`; tried in order."),
     ]
+    protocol: Annotated[Literal["smtp"], Meta(description="What is spoken there.")] = "smtp"
+    tls: Annotated[
+        Encrypt,
+        Meta(
+            description="`off`; `may`: STARTTLS where it is offered; `require`: no mail without it; "
+            "`verify`: and only with a certificate for the host in `address` from an authority that the "
+            "system trusts."
+        ),
+    ] = "may"
     identify: Annotated[
         Identify,
         Meta(

@@ -5,18 +5,22 @@ reply, makes the connection useless: it is dropped rather than guessed about.
 """
 
 import asyncio
+import functools
 import os
 import re
 import socket
+import ssl
 from collections import deque
 from typing import cast
 
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import Reply
 from gateway.smtp.reply_reader import ReplyError, ReplyReader
+from gateway.terms import Encrypt
 
 CONNECT_TIMEOUT = 5.0
 GREETING_TIMEOUT = 30.0
+HANDSHAKE_TIMEOUT = 30.0
 # RFC 5321 section 4.5.3.2 allows five minutes; the client in front of us is waiting as well.
 COMMAND_TIMEOUT = 60.0
 
@@ -27,11 +31,16 @@ class DownstreamError(Exception):
     """The downstream MTA did not do its part; the text goes to the operator."""
 
 
+class TLSFailed(DownstreamError):
+    """The way to the downstream cannot be encrypted as it should be."""
+
+
 class ClientConnection(asyncio.Protocol):
     """Commands out, replies in. Build it with `connect`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, tls: Encrypt) -> None:
         self.endpoint = endpoint
+        self.tls = tls
         self.extensions: dict[str, str] = {}
         self.refusals = 0
         self.failure: str | None = None
@@ -78,10 +87,14 @@ class ClientConnection(asyncio.Protocol):
     # What the delivery calls.
 
     async def greet(self, hostname: str) -> None:
-        """Read the banner, say EHLO (HELO where that is unknown). Raises DownstreamError."""
+        """Read the banner and say EHLO. Raises DownstreamError."""
         banner = await self.reply_to(self._banner, GREETING_TIMEOUT)
         if not banner.is_positive:
             raise DownstreamError(f"{self.endpoint}: greeted with {banner}")
+        await self.hello(hostname)
+
+    async def hello(self, hostname: str) -> None:
+        """Say EHLO, HELO where that is unknown. Raises DownstreamError."""
         reply = await self.ask(b"EHLO " + hostname.encode("ascii"))
         if reply.is_positive:
             self.extensions = _extensions(reply)
@@ -89,6 +102,25 @@ class ClientConnection(asyncio.Protocol):
         reply = await self.ask(b"HELO " + hostname.encode("ascii"))
         if not reply.is_positive:
             raise DownstreamError(f"{self.endpoint}: HELO answered with {reply}")
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Encrypt from here on, after STARTTLS was agreed to. Raises DownstreamError."""
+        assert self._transport is not None
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_hostname=self.endpoint.host,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            )
+        except (OSError, ssl.SSLError) as error:
+            self.abort(f"TLS handshake failed: {error}")
+            raise TLSFailed(f"{self.endpoint}: {self.failure}") from None
+        self._transport = cast("asyncio.Transport", transport)
+        # What came in clear behind the reply to STARTTLS is nobody's reply (RFC 3207 section 5).
+        self._reader = ReplyReader()
+        self.extensions = {}
 
     def send(self, *commands: bytes) -> list[asyncio.Future[Reply]]:
         """Send commands in one go; one future per reply, in order. Raises DownstreamError.
@@ -212,10 +244,19 @@ class ClientConnection(asyncio.Protocol):
                 awaited.exception()  # seen: an abandoned future must not complain later
 
 
-async def connect(endpoint: Endpoint, hostname: str) -> ClientConnection:
-    """A connection that has been greeted. Raises DownstreamError."""
+async def connect(endpoint: Endpoint, hostname: str, tls: Encrypt = "may") -> ClientConnection:
+    """A connection that has been greeted, and encrypted as far as `tls` asks. Raises DownstreamError."""
+    try:
+        return await _connect(ClientConnection(endpoint, tls), hostname, tls)
+    except TLSFailed:
+        if tls != "may":
+            raise
+    return await _connect(ClientConnection(endpoint, tls), hostname, "off")
+
+
+async def _connect(connection: ClientConnection, hostname: str, tls: Encrypt) -> ClientConnection:
+    endpoint = connection.endpoint
     loop = asyncio.get_running_loop()
-    connection = ClientConnection(endpoint)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             if endpoint.path:
@@ -223,6 +264,7 @@ async def connect(endpoint: Endpoint, hostname: str) -> ClientConnection:
             else:
                 await loop.create_connection(lambda: connection, endpoint.host, endpoint.port)
         await connection.greet(hostname)
+        await encrypt(connection, hostname, tls)
     except TimeoutError:
         raise DownstreamError(f"{endpoint}: no connection within {CONNECT_TIMEOUT:g} s") from None
     except OSError as error:
@@ -233,6 +275,35 @@ async def connect(endpoint: Endpoint, hostname: str) -> ClientConnection:
         connection.abort("given up")
         raise
     return connection
+
+
+async def encrypt(connection: ClientConnection, hostname: str, tls: Encrypt) -> None:
+    """Go over to TLS where `tls` asks for it and the downstream can (RFC 3207). Raises TLSFailed."""
+    if tls == "off" or connection.endpoint.path:
+        return
+    if not connection.offers("STARTTLS"):
+        if tls != "may":
+            connection.abort("offers no STARTTLS")
+            raise TLSFailed(f"{connection.endpoint}: offers no STARTTLS, and tls = {tls!r}")
+        return
+    reply = await connection.ask(b"STARTTLS")
+    if reply.is_positive:
+        await connection.start_tls(_context(verified=tls == "verify"))
+        await connection.hello(hostname)
+    elif tls != "may":
+        connection.abort("refused STARTTLS")
+        raise TLSFailed(f"{connection.endpoint}: answered STARTTLS with {reply}")
+
+
+@functools.cache
+def _context(verified: bool) -> ssl.SSLContext:
+    """Made once: reading the system's certificates takes longer than a message."""
+    context = ssl.create_default_context()
+    if not verified:
+        # Encryption against listeners only: who may be trusted is what `verify` is for.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _extensions(reply: Reply) -> dict[str, str]:

@@ -82,14 +82,16 @@ class Delivery:
 
     async def _open_with(self, recipient: Path) -> Reply:
         """Open a transaction with its first recipient, on a kept connection if one still works."""
-        kept = self._pool.take_kept(self.destination.endpoints)
+        kept = self._pool.take_kept(self.destination.endpoints, self.destination.tls)
         if kept is not None:
             try:
                 return await self._begin(kept, [recipient])
             except DownstreamError:
                 # It closed while it was idle, which is its right; it has not seen this mail.
                 self.abandon()
-        return await self._begin(await self._pool.open(self.destination.endpoints), [recipient])
+        return await self._begin(
+            await self._pool.open(self.destination.endpoints, self.destination.tls), [recipient]
+        )
 
     async def _begin(self, connection: ClientConnection, recipients: list[Path]) -> Reply:
         """MAIL and RCPTs; the reply to the last RCPT, or the first refusal if that was MAIL's."""
@@ -132,7 +134,7 @@ class Delivery:
             except DownstreamError:
                 pass  # it gave up while we were judging: that is what the second attempt is for
         self.abandon()
-        connection = await self._pool.open(self.destination.endpoints)
+        connection = await self._pool.open(self.destination.endpoints, self.destination.tls)
         reply = await self._begin(connection, self._accepted)
         if not reply.is_positive:
             self.abandon()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gateway.relay.client import ClientConnection, DownstreamError, connect
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import Reply
+from gateway.terms import Encrypt
 
 # Shorter than any MTA's own patience with an idle client.
 MAX_IDLE = 20.0
@@ -19,19 +20,23 @@ SET_BACK = 10.0
 RESET_TIMEOUT = 20.0
 
 
+# Where a connection leads, and how it was asked to be encrypted.
+_Way = tuple[Endpoint, Encrypt]
+
+
 class Pool:
-    """Connections by endpoint. What is taken or opened is given back by `release` or `reset`."""
+    """Connections by the way they lead. What is taken or opened is given back by `release` or `reset`."""
 
     def __init__(self, hostname: str) -> None:
         self._hostname = hostname
-        self._kept: dict[Endpoint, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
+        self._kept: dict[_Way, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
         self._resetting: set[ClientConnection] = set()
         self._down_until: dict[Endpoint, float] = {}
 
-    def take_kept(self, endpoints: Sequence[Endpoint]) -> ClientConnection | None:
+    def take_kept(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection | None:
         """A connection kept from an earlier message, if there is one that looks alive."""
         for endpoint in endpoints:
-            kept = self._kept.get(endpoint, [])
+            kept = self._kept.get((endpoint, tls), [])
             while kept:
                 connection, timer = kept.pop()
                 timer.cancel()
@@ -39,12 +44,12 @@ class Pool:
                     return connection
         return None
 
-    async def open(self, endpoints: Sequence[Endpoint]) -> ClientConnection:
+    async def open(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection:
         """A fresh connection to the first endpoint that takes one. Raises DownstreamError for all."""
         causes = []
         for endpoint in self._healthy_first(endpoints):
             try:
-                connection = await connect(endpoint, self._hostname)
+                connection = await connect(endpoint, self._hostname, tls)
             except DownstreamError as error:
                 self._down_until[endpoint] = asyncio.get_running_loop().time() + SET_BACK
                 causes.append(str(error))
@@ -55,7 +60,7 @@ class Pool:
 
     def release(self, connection: ClientConnection) -> None:
         """Keep a connection that is between transactions for the next message."""
-        kept = self._kept.setdefault(connection.endpoint, [])
+        kept = self._kept.setdefault((connection.endpoint, connection.tls), [])
         if not connection.is_open or connection.refusals >= MAX_REFUSALS or len(kept) >= MAX_KEPT:
             connection.quit()
             return
@@ -99,6 +104,6 @@ class Pool:
             connection.abort("RSET was not confirmed")
 
     def _expire(self, connection: ClientConnection) -> None:
-        kept = self._kept[connection.endpoint]
-        self._kept[connection.endpoint] = [entry for entry in kept if entry[0] is not connection]
+        way = (connection.endpoint, connection.tls)
+        self._kept[way] = [entry for entry in self._kept[way] if entry[0] is not connection]
         connection.quit()

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from gateway.smtp.address import Path
 from gateway.smtp.domains import match_domain
 from gateway.smtp.endpoint import Endpoint
-from gateway.terms import Identify
+from gateway.terms import Encrypt, Identify
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One `[[relay]]` entry: its domains, its addresses in order, how it learns who the client is."""
+    """One `[[relay]]` entry: its domains, its addresses in order, and how it is spoken to."""
 
     domains: tuple[str, ...]
     endpoints: tuple[Endpoint, ...]
     identify: Identify = "auto"
+    tls: Encrypt = "may"
 
 
 class Router:
