@@ -1,7 +1,7 @@
 """The header fields the gateway adds on top, and the forged copies of them that it takes out.
 
 This is the only place where content differs from what was received; everything else is passed on
-octet for octet.
+octet for octet, but for an empty line above content that begins in the middle of a header field.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from filters.evidence import SpamReport, VirusReport
 from gateway.casefile import CaseFile
 from gateway.smtp.message import Content, Message
+from gateway.smtp.reply import printable
 
 _MAX_LINE = 78
 # Fields of these names can only come from us; another's Authentication-Results may stay (RFC 8601
@@ -48,7 +49,8 @@ def _spam_fields(case: CaseFile) -> Iterator[tuple[str, str]]:
     report = gathered.outcome
     yield "X-Spam-Score", f"{report.score:.1f}"
     word = "Yes" if report.score >= report.threshold else "No"
-    rules = " ".join(report.rules) or "none"
+    # A rule's name is whatever the scanner said.
+    rules = " ".join(printable(rule)[:_MAX_LINE] for rule in report.rules) or "none"
     yield "X-Spam-Status", f"{word}, score={report.score:.1f} required={report.threshold:.1f} tests={rules}"
 
 
@@ -77,11 +79,20 @@ def relayed(block: bytes, message: Message, hostname: str) -> Iterator[bytes]:
     """The message as it is passed on: our block, the header section without forgeries, the rest."""
     forged = _forgeries(message, hostname)
     if not forged:
-        yield block
+        yield block + _border(message)
         yield from message.content.chunks()
         return
     yield block + _without(message.content, forged)
     yield from message.content.chunks(forged[-1][1])
+
+
+def _border(message: Message) -> bytes:
+    """An empty line, where the content would otherwise go on with our last field, as Postfix has it.
+
+    A first line that begins with white space is no header field, so there are none below it for
+    us. They must not become fields by what we put on top.
+    """
+    return b"\r\n" if message.content.head(1) in {b" ", b"\t"} else b""
 
 
 def _forgeries(message: Message, hostname: str) -> list[tuple[int, int]]:
