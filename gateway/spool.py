@@ -48,7 +48,7 @@ class Spool:
     def _keep(self, chunk: bytes) -> None:
         self._hash.update(chunk)
         if self._file is not None:
-            self._file.write(chunk)
+            _write(self._file, chunk)
             return
         self._memory.append(chunk)
         if self.size > MEMORY_LIMIT:
@@ -91,5 +91,12 @@ class Spool:
         # Unbuffered: reads go past the file object, straight to its descriptor.
         self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed in close
         for chunk in self._memory:
-            self._file.write(chunk)
+            _write(self._file, chunk)
         self._memory.clear()
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    """All of it: a disk that fills up takes a part without an error, and only then raises one."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
