@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 from typing import Self
@@ -128,6 +129,16 @@ class Client:
                 return await self._reader.read(1) == b""
             except ConnectionResetError:
                 return True
+
+    async def rest(self) -> bytes:
+        """Everything up to the end of the connection, whatever it is."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._reader.read()
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """The handshake behind STARTTLS, with a server called localhost."""
+        async with asyncio.timeout(PATIENCE):
+            await self._writer.start_tls(context, server_hostname="localhost")
 
     def half_close(self) -> None:
         """Say that nothing more will come."""

@@ -136,6 +136,7 @@ def _check_addresses(config: Config) -> None:
         if endpoint in listening:
             raise ConfigError("[[listener]]", "address", f"{endpoint} is given twice")
         listening.append(endpoint)
+        _check_tls(listener)
     for relay in config.relay:
         _check_domains(relay.domains)
         for address in relay.address:
@@ -143,6 +144,14 @@ def _check_addresses(config: Config) -> None:
             if any(_leads_to(endpoint, listener) for listener in listening):
                 problem = f"{address} is a listener of this gateway: mail would loop"
                 raise ConfigError("[[relay]]", "address", problem)
+
+
+def _check_tls(listener: ListenerSection) -> None:
+    if bool(listener.tls_certificate) != bool(listener.tls_key):
+        missing = "tls_key" if listener.tls_certificate else "tls_certificate"
+        raise ConfigError("[[listener]]", missing, "is missing: certificate and key go together")
+    if listener.tls_implicit and not listener.tls_certificate:
+        raise ConfigError("[[listener]]", "tls_implicit", "needs tls_certificate and tls_key")
 
 
 def _leads_to(endpoint: Endpoint, listener: Endpoint) -> bool:

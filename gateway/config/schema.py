@@ -69,6 +69,15 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
 
     protocol: Annotated[Literal["smtp"], Meta(description="What is spoken there.")] = "smtp"
     address: Annotated[str, Meta(description="`host:port` or `[v6-address]:port`.")]
+    tls_certificate: Annotated[
+        str, Meta(description="PEM file with the certificate chain. STARTTLS is offered where it is set.")
+    ] = ""
+    tls_key: Annotated[
+        str, Meta(description="PEM file with its key. Both files are read again when they change.")
+    ] = ""
+    tls_implicit: Annotated[
+        bool, Meta(description="TLS from the first octet, as on port 465, instead of STARTTLS.")
+    ] = False
     bare_newline: Annotated[
         Literal["reject", "normalize"],
         Meta(

@@ -16,7 +16,8 @@ from aiosmtpd.smtp import SMTP
 
 from gateway.proxy.admission import Admission
 from gateway.proxy.budget import Budget
-from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, Dialogue
+from gateway.proxy.certificate import HANDSHAKE_TIMEOUT, negotiated
+from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, START_TLS, Dialogue
 from gateway.proxy.service import Service
 from gateway.smtp.command import MAX_LINE, CommandError, is_foreign, parse_command
 from gateway.smtp.content import ContentReader
@@ -96,7 +97,7 @@ class ClientConnection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._connections.add(self)
-        session = _describe_session(transport, self._service.listener)
+        session = _describe_session(transport, self._service)
         self._client = session.client_address
         self._is_admitted = self._admission.admit(self._client)
         self._dialogue = Dialogue(self._service, session)
@@ -113,8 +114,10 @@ class ClientConnection(SMTP):
 
     def eof_received(self) -> bool:
         # Half open: a client that sent everything ahead and shut its side down still gets its replies.
-        self._lose_client(may_listen=bool(self._buffer))
-        return True
+        # TLS knows no half.
+        is_plain = self._stream.get_extra_info("ssl_object") is None
+        self._lose_client(may_listen=is_plain and bool(self._buffer))
+        return is_plain
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
@@ -262,11 +265,34 @@ class ClientConnection(SMTP):
     async def smtp_EXPN(self, arg: str) -> None:  # noqa: ARG002 - never, whatever is asked
         self._reply(NOT_IMPLEMENTED)
 
-    async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: ARG002 - not offered
-        self._reply(NOT_IMPLEMENTED)
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        reply = self._dialogue.starttls(_octets(arg))
+        self._reply(reply)
+        if reply is START_TLS:
+            await self._start_tls()
 
     async def smtp_AUTH(self, arg: str) -> None:  # noqa: ARG002 - not offered
         self._reply(NOT_IMPLEMENTED)
+
+    async def _start_tls(self) -> None:
+        """The handshake. What the client sent ahead in clear is dropped unread (CVE-2011-0411)."""
+        assert self._service.certificate is not None
+        self._flush()
+        self._buffer.clear()
+        try:
+            transport = await self.loop.start_tls(
+                self._stream,
+                self,
+                self._service.certificate.context,
+                server_side=True,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            )
+        except OSError as error:
+            _log.info("a TLS handshake failed", client=str(self._client), error=str(error))
+            self.connection_lost(error)
+            return
+        self.transport = transport
+        await self._dialogue.secure(negotiated(self._stream.get_extra_info("ssl_object")))
 
     # Replies
 
@@ -401,11 +427,17 @@ class ClientConnection(SMTP):
             self._stream.resume_reading()
 
 
-def _describe_session(transport: asyncio.BaseTransport, listener: str) -> Session:
+def _describe_session(transport: asyncio.BaseTransport, service: Service) -> Session:
     peer = transport.get_extra_info("peername")
     address = ip_address(peer[0].partition("%")[0])
-    # A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d; lists and logs know them as a.b.c.d.
-    return Session(getattr(address, "ipv4_mapped", None) or address, peer[1], listener)
+    encryption = transport.get_extra_info("ssl_object")
+    return Session(
+        # A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d; lists and logs know them as a.b.c.d.
+        getattr(address, "ipv4_mapped", None) or address,
+        peer[1],
+        service.listener,
+        tls=None if encryption is None else negotiated(encryption),
+    )
 
 
 def _octets(argument: str | None) -> bytes:

@@ -15,7 +15,7 @@ from gateway.recorder import Event
 from gateway.smtp.command import CommandError, Parameters, parse_helo, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
-from gateway.smtp.session import Session
+from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.spool import Spool
 from policies.verdict import Decision, reject, tempfail
@@ -25,6 +25,9 @@ MAX_RECIPIENTS = 1000
 OK = Reply.of(250, "2.0.0", "Ok")
 START_CONTENT = Reply.of(354, None, "End data with <CR><LF>.<CR><LF>")
 BYE = Reply.of(221, "2.0.0", "Bye")
+START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
+NO_TLS = Reply.of(502, "5.5.1", "TLS is not offered")
+ENCRYPTED_ALREADY = Reply.of(503, "5.5.1", "TLS is active already")
 NO_HELO = Reply.of(503, "5.5.1", "Say EHLO first")
 NO_MAIL = Reply.of(503, "5.5.1", "Say MAIL first")
 NESTED_MAIL = Reply.of(503, "5.5.1", "A transaction is open already")
@@ -86,14 +89,29 @@ class Dialogue:
 
     async def ehlo(self, argument: bytes) -> Reply:
         """EHLO: the extensions we offer."""
-        offered = (
+        offered = [
             self._service.hostname,
             "PIPELINING",
             f"SIZE {self._service.max_message_size}",
             "8BITMIME",
             "ENHANCEDSTATUSCODES",
-        )
-        return await self._hello(argument, esmtp=True) or Reply(250, None, offered)
+        ]
+        if self._service.certificate is not None and self._session.tls is None:
+            offered.append("STARTTLS")
+        return await self._hello(argument, esmtp=True) or Reply(250, None, tuple(offered))
+
+    def starttls(self, argument: bytes) -> Reply:
+        """STARTTLS: whether the handshake may begin (RFC 3207 section 4)."""
+        if argument:
+            return NO_ARGUMENT
+        if self._session.tls is not None:
+            return ENCRYPTED_ALREADY
+        return NO_TLS if self._service.certificate is None else START_TLS
+
+    async def secure(self, tls: TLS) -> None:
+        """The handshake is done: nothing the client said before it counts (RFC 3207 section 4.2)."""
+        await self._reset()
+        self._session = replace(self._session, tls=tls, helo_name=None, esmtp=False)
 
     async def mail(self, argument: bytes) -> Reply:
         """MAIL: opens a transaction."""

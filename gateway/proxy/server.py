@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import ssl
 
 from gateway.proxy.admission import Admission
+from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
 from gateway.proxy.connection import ClientConnection, prototype
 from gateway.proxy.service import Service
 
@@ -26,7 +28,13 @@ class Server:
             lambda: ClientConnection(self._service, self._admission, attributes, self._connections),
             sock=bound,
             backlog=BACKLOG,
+            ssl=self._implicit_tls(),
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._implicit_tls() else None,
         )
+
+    def _implicit_tls(self) -> ssl.SSLContext | None:
+        certificate = self._service.certificate
+        return certificate.context if certificate is not None and self._service.tls_implicit else None
 
     async def drain(self, grace: float) -> None:
         """Accept no more; let those in the middle of something finish within `grace` seconds."""

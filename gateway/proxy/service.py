@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.pipeline import Pipeline
+from gateway.proxy.certificate import Certificate
 from gateway.recorder import Recorder
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
@@ -26,3 +27,5 @@ class Service:
     deadline: float = 60.0
     max_message_size: int = 52_428_800
     bare_newline: BareNewline = BareNewline.REJECT
+    certificate: Certificate | None = None
+    tls_implicit: bool = False

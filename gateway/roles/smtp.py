@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.assembly import Assembly, assemble
-from gateway.config import Config
+from gateway.config import Config, ConfigError
 from gateway.config.schema import ListenerSection
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
 from gateway.listening import cannot_listen
 from gateway.proxy.admission import Admission, ConnectionCounts
+from gateway.proxy.certificate import Certificate
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
@@ -98,7 +99,19 @@ def _service(assembly: Assembly, listener: ListenerSection, recorder: Recorder, 
         deadline=gateway.deadline,
         max_message_size=gateway.max_message_size,
         bare_newline=BareNewline(listener.bare_newline),
+        certificate=_certificate(assembly.config, listener),
+        tls_implicit=listener.tls_implicit,
     )
+
+
+def _certificate(config: Config, listener: ListenerSection) -> Certificate | None:
+    if not listener.tls_certificate:
+        return None
+    try:
+        return Certificate(Path(listener.tls_certificate), Path(listener.tls_key))
+    except OSError as error:
+        problem = f'"{listener.tls_certificate}" with its key cannot be used: {error.strerror or error}'
+        raise ConfigError("[[listener]]", "tls_certificate", problem, config.file) from None
 
 
 def content_directory(config: Config) -> Path:
