@@ -89,6 +89,9 @@ class Child:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(self._config.source + END_OF_CONFIG)
+        if self._is_stopping:
+            # It was asked for while this one was not there yet.
+            process.terminate()
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 first_words = await process.stdout.readline()
@@ -111,7 +114,8 @@ class Child:
                 await asyncio.sleep(pause)
             if self._is_stopping:
                 return
-            with contextlib.suppress(StartError):
+            # OSError: no memory or no process left. The end of the one before is still the last news.
+            with contextlib.suppress(StartError, OSError):
                 await self._start()
 
     async def _wait_for_end(self, process: asyncio.subprocess.Process) -> int:
@@ -219,6 +223,7 @@ class Supervisor:
             await new.start()
         except (ConfigError, StartError) as error:
             _log.error("the new configuration is refused, the old one stays", error=str(error))
+            self._close_unused(old)
             return old
         await old.stop()
         self._close_unused(new)
