@@ -1,0 +1,239 @@
+"""Gathering and deciding, without any front end."""
+
+import asyncio
+
+import pytest
+
+from filters.base import Cost, Filter, FilterError
+from filters.evidence import Finding, Listings, Skipped, SpamReport, Unavailable, VirusReport
+from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
+from gateway.pipeline import DeadlineExceeded, FilterSetting, Pipeline, PolicySetting, verdict_for
+from policies import Evidence, Stage, Transaction, Verdict, accept, mark, policy, reject, tempfail
+from policies.testing import transaction
+from policies.verdict import Decision
+
+AT_END = Stage.END_OF_DATA
+
+
+def source(finds: type[Finding], cost: Cost, asked: list[str], answer: object = None) -> FilterSetting:
+    """A filter that notes that it was asked, then answers or raises."""
+
+    class Source(Filter):
+        name = finds.__name__
+
+        async def find(self, tx: Transaction) -> Finding:
+            asked.append(self.name)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer or finds(*([0.0] if finds is SpamReport else []))
+
+    Source.finds, Source.cost = finds, cost
+    return FilterSetting(Source())
+
+
+def saying(name: str, verdict: Verdict | None, *needs: type[Finding], stage: Stage = AT_END) -> PolicySetting:
+    def function(tx: Transaction, evidence: Evidence) -> Verdict | None:
+        return verdict
+
+    function.__name__ = name
+    return PolicySetting(policy(at=stage, needs=needs)(function))
+
+
+async def judge(pipeline: Pipeline, case: CaseFile | None = None, stage: Stage = AT_END) -> Judgement | None:
+    deadline = asyncio.get_running_loop().time() + 10
+    return await pipeline.judge(transaction(stage=stage), case or CaseFile(), deadline)
+
+
+async def test_the_cheap_is_asked_before_the_dear():
+    asked: list[str] = []
+    filters = [
+        source(SpamReport, Cost.HEAVY_SCAN, asked),
+        source(VirusReport, Cost.SCAN, asked),
+        source(Listings, Cost.LOOKUP, asked),
+    ]
+    await judge(Pipeline([saying("all", None, SpamReport, VirusReport, Listings)], filters))
+    assert asked == ["Listings", "VirusReport", "SpamReport"]
+
+
+async def test_policies_are_asked_in_order_and_a_refusal_ends_it():
+    asked: list[str] = []
+    filters = [source(SpamReport, Cost.SCAN, asked), source(VirusReport, Cost.SCAN, asked)]
+    policies = [
+        saying("first", None, VirusReport),
+        saying("second", reject("no-thanks")),
+        saying("third", reject("never-asked"), SpamReport),
+    ]
+    case = CaseFile()
+    judgement = await judge(Pipeline(policies, filters), case)
+    assert judgement is not None
+    assert (judgement.policy, judgement.stage, judgement.verdict.reason) == (
+        "second",
+        "end-of-data",
+        "no-thanks",
+    )
+    assert asked == ["VirusReport"]
+    assert list(case.opinions) == ["first", "second"]
+
+
+async def test_only_policies_of_the_stage_are_asked():
+    policies = [saying("early", reject("early"), stage=Stage.MAIL), saying("late", reject("late"))]
+    pipeline = Pipeline(policies, [])
+    judgement = await judge(pipeline)
+    assert judgement is not None
+    assert judgement.policy == "late"
+    assert pipeline.has_policies(Stage.MAIL)
+    assert not pipeline.has_policies(Stage.HELO)
+
+
+async def test_a_filter_is_asked_once_per_case():
+    asked: list[str] = []
+    policies = [saying("one", None, VirusReport), saying("two", None, VirusReport)]
+    pipeline = Pipeline(policies, [source(VirusReport, Cost.SCAN, asked)])
+    case = CaseFile()
+    await judge(pipeline, case)
+    await judge(pipeline, case)
+    assert asked == ["VirusReport"]
+    await judge(pipeline, CaseFile())
+    assert len(asked) == 2
+
+
+async def test_a_failure_is_remembered_like_an_answer():
+    asked: list[str] = []
+    policies = [saying("one", None, VirusReport), saying("two", None, VirusReport)]
+    case = CaseFile()
+    await judge(Pipeline(policies, [source(VirusReport, Cost.SCAN, asked, FilterError("down"))]), case)
+    assert asked == ["VirusReport"]
+    assert case.deferral is not None
+    assert (case.deferral.policy, case.deferral.verdict.reason) == ("one", "evidence-unavailable")
+
+
+async def test_what_one_policy_misses_keeps_it_from_asking_the_dearer():
+    asked: list[str] = []
+    filters = [
+        source(VirusReport, Cost.SCAN, asked, FilterError("down")),
+        source(SpamReport, Cost.HEAVY_SCAN, asked),
+    ]
+    await judge(Pipeline([saying("both", None, SpamReport, VirusReport)], filters))
+    assert asked == ["VirusReport"]
+
+
+async def test_the_first_deferral_is_the_one_that_is_spoken():
+    def breaks(tx, evidence):
+        raise ValueError("x")
+
+    policies = [
+        saying("needy", None, VirusReport),
+        PolicySetting(policy(at=AT_END)(breaks)),
+        saying("content", None),
+    ]
+    case = CaseFile()
+    ended = await judge(Pipeline(policies, [source(VirusReport, Cost.SCAN, [], FilterError("down"))]), case)
+    assert ended is None
+    refusal = case.conclude(ended)
+    assert refusal is not None
+    assert refusal.verdict.reason == "evidence-unavailable"
+    assert case.opinions["breaks"].verdict.reason == "policy-error"
+    assert case.opinions["content"].verdict is None
+
+
+async def test_marks_are_kept_in_order_and_do_not_end_it():
+    policies = [
+        saying("one", mark("X-A", "1")),
+        saying("two", mark("X-B", "2")),
+        saying("three", accept("fine")),
+        saying("four", reject("never-asked")),
+    ]
+    case = CaseFile()
+    ended = await judge(Pipeline(policies, []), case)
+    assert case.marks == [("X-A", "1"), ("X-B", "2")]
+    assert ended is not None
+    assert ended.verdict.decision is Decision.ACCEPT
+    assert case.conclude(ended) is None
+
+
+async def test_options_reach_the_policy():
+    seen = []
+
+    def curious(tx: Transaction, evidence: Evidence, *, depth: int = 1) -> None:
+        seen.append(depth)
+
+    await judge(Pipeline([PolicySetting(policy(at=AT_END)(curious), {"depth": 7})], []))
+    assert seen == [7]
+
+
+async def test_evidence_that_was_not_asked_for_is_a_policy_error():
+    def nosy(tx: Transaction, evidence: Evidence) -> None:
+        assert evidence[SpamReport]
+
+    case = CaseFile()
+    await judge(Pipeline([PolicySetting(policy(at=AT_END)(nosy))], []), case)
+    assert case.deferral is not None
+    assert case.deferral.verdict.reason == "policy-error"
+    assert "SpamReport is not among the policy's needs" in case.deferral.verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("failure", "meaning", "expected"),
+    [
+        (Unavailable("f", "down"), "tempfail", ("tempfail", "evidence-unavailable", "451 4.7.1")),
+        (Unavailable("f", "down"), "reject", ("reject", "evidence-unavailable", "550 5.7.1")),
+        (Unavailable("f", "down"), "accept", None),
+        (Skipped("f", "large"), "tempfail", ("tempfail", "scan-skipped", "451 4.7.1")),
+        (Skipped("f", "large"), "reject", ("reject", "scan-skipped", "550 5.7.1")),
+        (Skipped("f", "large"), "accept", None),
+        (DeadlineExceeded(), "accept", ("tempfail", "deadline-exceeded", "451 4.4.7")),
+        (ValueError("x"), "accept", ("tempfail", "policy-error", "451 4.3.0")),
+        (SystemExit(1), "accept", ("tempfail", "policy-error", "451 4.3.0")),
+    ],
+)
+def test_what_a_failure_means(failure, meaning, expected):
+    verdict = verdict_for(failure, meaning)
+    assert expected == (
+        verdict and (verdict.decision.value, verdict.reason, f"{verdict.reply.code} {verdict.reply.status}")
+    )
+
+
+def test_a_finding_is_no_failure():
+    with pytest.raises(TypeError):
+        verdict_for(VirusReport())
+
+
+# The case file
+
+
+def gathered(stage: Stage) -> Gathered:
+    return Gathered(VirusReport(), "x", 0.1, stage)
+
+
+def test_a_fork_leaves_behind_what_is_about_the_narrower_thing():
+    case = CaseFile({Listings: gathered(Stage.CONNECT), SpamReport: gathered(Stage.RCPT)})
+    assert set(case.fork(Stage.RCPT).evidence) == {Listings}
+    assert set(case.fork(Stage.END_OF_DATA).evidence) == {Listings, SpamReport}
+
+
+def test_a_fork_learns_for_itself_until_it_is_absorbed():
+    case = CaseFile(marks=[("X-A", "1")])
+    fork = case.fork(Stage.RCPT)
+    fork.marks.append(("X-B", "2"))
+    fork.unscanned["f"] = "scan-skipped"
+    fork.evidence[Listings] = gathered(Stage.RCPT)
+    fork.opinions["p"] = Opinion(None, Stage.RCPT, enforced=True)
+    fork.deferral = Judgement(tempfail("later"), "p", "rcpt")
+    fork.spend("rcpt", 1.5)
+    assert case == CaseFile(marks=[("X-A", "1")])
+
+    case.absorb(fork)
+    assert case == fork
+    case.absorb(fork)
+    assert case.marks == [("X-A", "1"), ("X-B", "2")]
+
+
+def test_a_refusal_is_concluded_before_a_deferral_and_that_before_an_acceptance():
+    deferral = Judgement(tempfail("later"), None, "mail")
+    refusal = Judgement(reject("never"), "p", "rcpt")
+    acceptance = Judgement(accept("fine"), "p", "rcpt")
+    case = CaseFile(deferral=deferral)
+    assert case.conclude(refusal) is refusal
+    assert case.conclude(acceptance) is deferral
+    assert case.conclude(None) is deferral
+    assert CaseFile().conclude(acceptance) is None
