@@ -19,8 +19,6 @@ from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import HOSTNAME, RunningGateway, Scanner, SpamScanner, answers
 
 CORPUS = {path.stem: path.read_bytes() for path in (Path(__file__).parents[1] / "corpus").glob("*.eml")}
-# What keeps a first line that is no header field from being read as part of ours.
-BORDERS = {"mbox-line": b"X-Mailbox-Line: "}
 U1 = "u1@our.example"
 END = b"\r\n.\r\n"
 
@@ -44,9 +42,8 @@ def split(relayed: bytes) -> tuple[list[str], bytes]:
     return [name.decode() for name in names], relayed[end:].removeprefix(b"X-Mailbox-Line: ")
 
 
-@pytest.mark.parametrize("name", CORPUS)
-async def test_the_corpus_passes_byte_for_byte(start_gateway: GatewayStarter, mta: FakeMTA, name: str):
-    content = CORPUS[name]
+@pytest.mark.parametrize("content", CORPUS.values(), ids=CORPUS)
+async def test_the_corpus_passes_byte_for_byte(start_gateway: GatewayStarter, mta: FakeMTA, content: bytes):
     gateway = await start_gateway()
     answer = await relay(gateway, content)
 
@@ -55,7 +52,7 @@ async def test_the_corpus_passes_byte_for_byte(start_gateway: GatewayStarter, mt
     assert ours == ["Received", "X-Sluicegate-Reference"]
     # Content that does not end in a CRLF cannot be sent over SMTP; the client added one.
     sent = content if content.endswith(b"\r\n") or not content else content + b"\r\n"
-    assert rest == BORDERS.get(name, b"") + sent
+    assert rest == sent
     record = gateway.records[0]
     assert record.message.size == len(sent)
     assert record.message.digest == hashlib.sha256(sent).hexdigest()
