@@ -52,8 +52,11 @@ class Client:
         )
         sock: socket.socket = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._greet:
-            self.banner = await self.reply()
+        try:
+            self.banner = await self.reply() if self._greet else None
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
