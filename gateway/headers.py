@@ -27,8 +27,8 @@ _OURS = frozenset(
 )
 
 
-def header_block(case: CaseFile, trace: bytes, reference: str, hostname: str) -> bytes:
-    """Everything that goes on top of the message, the Received field first, CRLF included."""
+def header_block(case: CaseFile, received: bytes, reference: str, hostname: str) -> bytes:
+    """All fields that go on top of the message, the Received field first, CRLF included."""
     marks = dict(case.marks)
     fields = [
         ("X-Spam-Flag", marks.pop("X-Spam-Flag", None)),
@@ -39,7 +39,7 @@ def header_block(case: CaseFile, trace: bytes, reference: str, hostname: str) ->
         *marks.items(),
     ]
     lines = [_fold(f"{name}: {value}") for name, value in fields if value is not None]
-    return trace + "".join(lines).encode("ascii")
+    return received + "".join(lines).encode("ascii")
 
 
 def _spam_fields(case: CaseFile) -> Iterator[tuple[str, str]]:
@@ -78,21 +78,13 @@ def _fold(line: str) -> str:
 def relayed(block: bytes, message: Message, hostname: str) -> Iterator[bytes]:
     """The message as it is passed on: our block, the header section without forgeries, the rest."""
     forged = _forgeries(message, hostname)
+    block += message.border
     if not forged:
-        yield block + _border(message)
+        yield block
         yield from message.content.chunks()
         return
     yield block + _without(message.content, forged)
     yield from message.content.chunks(forged[-1][1])
-
-
-def _border(message: Message) -> bytes:
-    """An empty line, where the content would otherwise go on with our last field, as Postfix has it.
-
-    A first line that begins with white space is no header field, so there are none below it for
-    us. They must not become fields by what we put on top.
-    """
-    return b"\r\n" if message.content.head(1) in {b" ", b"\t"} else b""
 
 
 def _forgeries(message: Message, hostname: str) -> list[tuple[int, int]]:

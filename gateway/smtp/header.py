@@ -28,6 +28,18 @@ class Field:
     end: int
 
 
+def border(content_head: bytes) -> bytes:
+    """What must stand between fields put on top and content that begins like this.
+
+    Fields on top turn the first line of the content into a later one, and later lines are read in
+    another way. A mailbox line becomes the field that Postfix makes of it; a line that begins with
+    white space must not go on with our last field, so an empty line ends the header before it.
+    """
+    if _MAILBOX_LINE.match(content_head):
+        return b"X-Mailbox-Line: "
+    return b"\r\n" if content_head[:1] in {b" ", b"\t"} else b""
+
+
 def split_fields(octets: bytes) -> tuple[Field, ...]:
     """The header fields at the beginning of a message, in order."""
     mailbox_line = _MAILBOX_LINE.match(octets)

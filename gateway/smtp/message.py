@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from gateway.smtp.header import Field, decode_value, split_fields
+from gateway.smtp.header import Field, border, decode_value, split_fields
 
-# Postfix looks at 100 kB of header; beyond this nobody's header fields are looked at.
+# Far beyond any real header section; what is longer is refused, for nobody could judge its end.
 MAX_HEADER_SECTION = 1_048_576
 _FIRST_LOOK = 65_536
 
@@ -46,6 +46,16 @@ class Message:
     def digest(self) -> str:
         """SHA-256 of the octets as received, in hexadecimal."""
         return self.content.digest
+
+    @property
+    def border(self) -> bytes:
+        """What stands between this message and the header fields that we put on top of it."""
+        return border(self.content.head(_FIRST_LOOK))
+
+    @property
+    def is_all_header(self) -> bool:
+        """True for a header section that does not end where anybody would still look at it."""
+        return bool(self.fields) and self.fields[-1].end >= MAX_HEADER_SECTION
 
     @property
     def fields(self) -> tuple[Field, ...]:

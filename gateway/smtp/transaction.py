@@ -30,8 +30,9 @@ class Transaction:
     """Session, envelope and message as they stand at `stage`.
 
     Before MAIL the envelope, and before the end of data the message, is `None`: a policy is only
-    asked at a stage where what it reads is there. `trace` is the Received field that will stand
-    on top of the relayed message, CRLF included; empty before the end of data.
+    asked at a stage where what it reads is there. `trace` is what will stand on top of the relayed
+    message whatever is decided: the Received field, and the border between it and the content;
+    empty before the end of data.
     """
 
     stage: Stage
