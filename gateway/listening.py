@@ -26,7 +26,8 @@ def bind(address: str) -> socket.socket:
 
 def cannot_listen(address: str, error: OSError) -> ConfigError:
     """The error for an address that is taken, foreign, or reserved for root."""
-    cause = os.strerror(error.errno) if error.errno else str(error)
+    # A name that is not known has a number of its own kind, below zero.
+    cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
     if error.errno == errno.EACCES:
         cause += "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     return ConfigError("[[listener]]", "address", f"{address} cannot be listened on: {cause}")

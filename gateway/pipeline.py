@@ -66,7 +66,9 @@ def verdict_for(failure: Outcome | BaseException, meaning: Meaning = "tempfail")
             raise TypeError(f"{failure!r} is not a failure")
     if meaning == "accept":
         return None
-    return (reject if meaning == "reject" else tempfail)(reason, detail=detail)
+    if meaning == "reject":
+        return reject(reason, text="Message refused: it cannot be checked", detail=detail)
+    return tempfail(reason, detail=detail)
 
 
 class Pipeline:

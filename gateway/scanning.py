@@ -7,7 +7,7 @@ from datetime import datetime
 
 from gateway.assembly import Assembly
 from gateway.casefile import CaseFile, Judgement
-from gateway.journal.record import Record, new_reference
+from gateway.journal.record import Record, decode, encode, new_reference
 from gateway.pipeline import Pipeline
 from gateway.recorder import Event, Recorder
 from gateway.smtp.envelope import Envelope
@@ -16,7 +16,7 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
 from gateway.smtp.transaction import Stage, Transaction
-from policies.verdict import Decision
+from policies.verdict import Decision, reject
 
 WOULD_RELAY = Reply.of(250, "2.0.0", "Would be relayed")
 
@@ -49,12 +49,21 @@ async def judge_message(
     ended = await _judge_stages(
         assembly, case, _transactions(assembly, session, envelope, message, reference, skip)
     )
-    refusal = case.conclude(ended)
+    refusal = case.conclude(ended) or _not_routed(assembly, envelope)
     if refusal is not None:
         recorder.refused(event, refusal)
     else:
         recorder.accepted(event, reference, WOULD_RELAY, ended)
-    return catcher.records[0]
+    return decode(encode(catcher.records[0]))
+
+
+def _not_routed(assembly: Assembly, envelope: Envelope) -> Judgement | None:
+    """What the gateway says of itself where no policy did: it relays only where it knows the way."""
+    unknown = [recipient for recipient in envelope.recipients if assembly.router.find(recipient) is None]
+    if not unknown:
+        return None
+    detail = f"no [[relay]] entry for {unknown[0]}"
+    return Judgement(reject("relay-denied", detail=detail), None, Stage.RCPT.value)
 
 
 async def _judge_stages(
@@ -86,7 +95,7 @@ def _transactions(
 ) -> list[Transaction]:
     """What the policies of each stage would have seen."""
     hostname = assembly.config.gateway.hostname
-    trace = received_field(session, hostname, reference, envelope.recipients, datetime.now().astimezone())
+    received = received_field(session, hostname, reference, envelope.recipients, datetime.now().astimezone())
     stages = [
         Transaction(Stage.CONNECT, session),
         Transaction(Stage.HELO, session),
@@ -95,6 +104,6 @@ def _transactions(
             Transaction(Stage.RCPT, session, replace(envelope, recipient=recipient))
             for recipient in envelope.recipients
         ),
-        Transaction(Stage.END_OF_DATA, session, envelope, message, trace),
+        Transaction(Stage.END_OF_DATA, session, envelope, message, received + message.border),
     ]
     return [tx for tx in stages if tx.stage not in skip]

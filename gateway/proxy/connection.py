@@ -14,6 +14,7 @@ from typing import Any, cast
 import structlog
 from aiosmtpd.smtp import SMTP
 
+from gateway.journal.writer import JournalFull
 from gateway.proxy.admission import Admission
 from gateway.proxy.budget import Budget
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT, negotiated
@@ -301,14 +302,19 @@ class ClientConnection(SMTP):
         self._is_busy = True
         try:
             reply = await answer
-        except Exception:
+        except Exception as error:
             _log.exception("a command failed", listener=self._service.listener)
-            self._dialogue.fail()
-            reply = LOCAL_PROBLEM
+            reply = self._fail(error)
         finally:
             self._is_busy = False
         self._reply(reply)
         return reply
+
+    def _fail(self, error: Exception) -> Reply:
+        try:
+            return self._dialogue.fail(error)
+        except JournalFull:
+            return LOCAL_PROBLEM
 
     def _reply(self, reply: Reply) -> None:
         if not reply.is_positive and reply.code >= 400:

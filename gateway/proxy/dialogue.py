@@ -5,6 +5,7 @@ known here and no byte is read; `connection` does that.
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable
 from dataclasses import replace
 
@@ -12,13 +13,20 @@ from gateway.casefile import CaseFile, Judgement
 from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
-from gateway.smtp.command import CommandError, Parameters, parse_helo, parse_mail, parse_rcpt, parse_size
+from gateway.smtp.command import (
+    CommandError,
+    check_known,
+    parse_helo,
+    parse_mail,
+    parse_rcpt,
+    parse_size,
+)
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.spool import Spool
-from policies.verdict import Decision, reject, tempfail
+from policies.verdict import Decision, Verdict, reject, tempfail
 
 MAX_RECIPIENTS = 1000
 
@@ -32,14 +40,12 @@ NO_HELO = Reply.of(503, "5.5.1", "Say EHLO first")
 NO_MAIL = Reply.of(503, "5.5.1", "Say MAIL first")
 NESTED_MAIL = Reply.of(503, "5.5.1", "A transaction is open already")
 NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
-TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
 NO_ARGUMENT = Reply.of(501, "5.5.4", "This command takes no argument")
-UNKNOWN_PARAMETER = Reply.of(555, "5.5.4", "Parameter not recognized or not implemented")
 CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, but will take mail and try")
 JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
 
-_MAIL_PARAMETERS = {"SIZE", "BODY"}
-_BODIES = {"7BIT", "8BITMIME"}
+_MAIL_PARAMETERS = {"SIZE": None, "BODY": frozenset({"7BIT", "8BITMIME"})}
+_RCPT_PARAMETERS: dict[str, frozenset[str] | None] = {}
 
 
 class Dialogue:
@@ -124,10 +130,9 @@ class Dialogue:
         try:
             reverse_path, parameters = parse_mail(argument)
             size = parse_size(parameters)
+            check_known(parameters, _MAIL_PARAMETERS)
         except CommandError as error:
-            return error.reply
-        if not _are_known(parameters):
-            return UNKNOWN_PARAMETER
+            return self._refuse_command(error, Stage.MAIL, argument)
         envelope = Envelope(reverse_path, parameters=parameters)
         if size is not None and size > self._service.max_message_size:
             return self._refuse_size(envelope, size)
@@ -139,14 +144,14 @@ class Dialogue:
             return NO_MAIL
         try:
             recipient, parameters = parse_rcpt(argument)
+            check_known(parameters, _RCPT_PARAMETERS)
         except CommandError as error:
-            return self._refuse_malformed(error, argument)
-        if parameters:
-            return UNKNOWN_PARAMETER
+            return self._refuse_command(error, Stage.RCPT, argument)
         self._stage = Stage.RCPT
         transaction = await self._opened(self._envelope)
         if len(transaction.recipients) >= MAX_RECIPIENTS:
-            return TOO_MANY_RECIPIENTS
+            verdict = tempfail("too-many-recipients", code=452, status="4.5.3", detail=str(recipient))
+            return self._refuse_by_us(verdict, Stage.RCPT)
         return await transaction.add_recipient(recipient)
 
     def data(self, argument: bytes) -> Reply:
@@ -203,11 +208,18 @@ class Dialogue:
         await _cancel(self._early)
         await _cancel(self._connecting)
 
-    def fail(self) -> None:
-        """Something of ours broke: nothing of the open transaction can be trusted."""
+    def fail(self, error: Exception) -> Reply:
+        """Something of ours broke: nothing of the open transaction can be trusted.
+
+        The reply to speak; raises JournalFull where that cannot be recorded.
+        """
+        envelope = self._envelope
         if self._transaction is not None:
             self._transaction.drop()
         self._forget()
+        trace = "".join(traceback.format_exception(error))
+        verdict = tempfail("internal-error", status="4.3.0", detail=trace)
+        return self._refuse(Judgement(verdict, None, self._stage.value), self._stage, envelope=envelope)
 
     # HELO and EHLO
 
@@ -306,18 +318,19 @@ class Dialogue:
 
     # RCPT
 
-    def _refuse_malformed(self, error: CommandError, argument: bytes) -> Reply:
-        """A recipient that is no address is a refusal like any other, and recorded like one."""
-        detail = argument[:500].decode("ascii", "backslashreplace")
+    def _refuse_command(self, error: CommandError, stage: Stage, argument: bytes) -> Reply:
+        """A command that cannot be followed is a refusal like any other, and recorded like one."""
         verdict = reject(
-            "malformed-address",
+            error.reason,
             text=error.reply.text,
             code=error.reply.code,
             status=error.reply.status or "5.5.4",
-            detail=detail,
+            detail=argument[:500].decode("ascii", "backslashreplace"),
         )
-        refusal = Judgement(verdict, None, Stage.RCPT.value)
-        return self._refuse(refusal, Stage.RCPT, envelope=self._envelope)
+        return self._refuse_by_us(verdict, stage)
+
+    def _refuse_by_us(self, verdict: Verdict, stage: Stage) -> Reply:
+        return self._refuse(Judgement(verdict, None, stage.value), stage, envelope=self._envelope)
 
     # Ends
 
@@ -343,13 +356,6 @@ class Dialogue:
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._service.deadline
-
-
-def _are_known(parameters: Parameters) -> bool:
-    """Whether we can keep what the client asks of us in MAIL."""
-    if not parameters.keys() <= _MAIL_PARAMETERS:
-        return False
-    return "BODY" not in parameters or (parameters["BODY"] or "").upper() in _BODIES
 
 
 async def _cancel(task: "asyncio.Task[object] | None") -> None:

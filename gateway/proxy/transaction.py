@@ -16,7 +16,7 @@ from gateway.relay.client import DownstreamError
 from gateway.relay.delivery import Delivery
 from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
-from gateway.smtp.message import Message
+from gateway.smtp.message import MAX_HEADER_SECTION, Message
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
@@ -89,7 +89,7 @@ class MailTransaction:
             envelope=self._envelope,
             message=None if spool.overflowed or spool.failure else message,
         )
-        refused = _refuse_content(spool, has_bare_newline)
+        refused = _refuse_content(spool, message, has_bare_newline)
         if refused is not None:
             return self._refuse(event, Judgement(refused, None, Stage.END_OF_DATA.value))
         return await self._judge_and_relay(event, message)
@@ -113,11 +113,12 @@ class MailTransaction:
 
     async def _judge_recipient(self, tx: Transaction, case: CaseFile) -> Judgement | None:
         early = self._early
-        if early is not None and early.verdict.is_refusal:
-            recipient = tx.envelope.recipient
+        recipient = tx.envelope.recipient
+        if recipient is not None and recipient.is_postmaster:
             # Whoever is refused must be able to ask why (RFC 5321 section 4.5.1).
-            if recipient is None or not recipient.is_postmaster:
-                return early
+            case.deferral = None
+        elif early is not None and early.verdict.is_refusal:
+            return early
         judgement = None
         if not self._is_exempt:
             judgement = await self._service.pipeline.judge(tx, case, self._deadline())
@@ -145,6 +146,8 @@ class MailTransaction:
         if not reply.is_positive:
             event = replace(event, downstream=DownstreamRecord(delivery.address, str(reply)))
             return self._refuse(event, Judgement(_downstream_verdict(reply), None, Stage.RCPT.value), reply)
+        # Only postmaster gets here with a deferral behind it, and is not deferred in the end.
+        self._case.deferral = None
         self._case.absorb(event.case)
         self._envelope = replace(self._envelope, recipients=(*self._envelope.recipients, recipient))
         return reply
@@ -153,14 +156,14 @@ class MailTransaction:
 
     async def _judge_and_relay(self, event: Event, message: Message) -> Reply:
         reference = new_reference()
-        trace = received_field(
+        received = received_field(
             self._session,
             self._service.hostname,
             reference,
             self._envelope.recipients,
             datetime.now().astimezone(),
         )
-        tx = Transaction(Stage.END_OF_DATA, self._session, self._envelope, message, trace)
+        tx = Transaction(Stage.END_OF_DATA, self._session, self._envelope, message, received + message.border)
         deadline = self._deadline()
         judgement = self._early
         if not self._is_exempt:
@@ -168,7 +171,7 @@ class MailTransaction:
         refusal = self._case.conclude(judgement)
         if refusal is not None:
             return self._refuse(event, refusal)
-        block = header_block(self._case, trace, reference, self._service.hostname)
+        block = header_block(self._case, received, reference, self._service.hostname)
         try:
             async with asyncio.timeout_at(deadline):
                 reply = await self._commit(event, block, message)
@@ -226,7 +229,7 @@ class MailTransaction:
         return self._service.recorder.refused(event, judgement, reply)
 
 
-def _refuse_content(spool: Spool, has_bare_newline: bool) -> Verdict | None:
+def _refuse_content(spool: Spool, message: Message, has_bare_newline: bool) -> Verdict | None:
     """What no policy has to look at: too big, undeliverable by its line endings, not stored."""
     if spool.overflowed:
         return reject("message-too-big", code=552, status="5.3.4", detail=f"{spool.size} octets")
@@ -234,6 +237,9 @@ def _refuse_content(spool: Spool, has_bare_newline: bool) -> Verdict | None:
         return tempfail("storage-failed", code=452, status="4.3.1", detail=spool.failure)
     if has_bare_newline:
         return reject("bare-newline", status="5.6.11")
+    if message.is_all_header:
+        detail = f"more than {MAX_HEADER_SECTION} octets"
+        return reject("header-too-big", code=552, status="5.3.4", detail=detail)
     return None
 
 

@@ -43,6 +43,7 @@ class ClientConnection(asyncio.Protocol):
         self.tls = tls
         self.extensions: dict[str, str] = {}
         self.refusals = 0
+        self.resets = 0
         self.failure: str | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None

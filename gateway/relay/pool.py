@@ -14,6 +14,8 @@ MAX_IDLE = 20.0
 MAX_KEPT = 32
 # Postfix slows a client down after ten refused commands and drops it after twenty.
 MAX_REFUSALS = 8
+# It does the same to one that sends many commands besides mail, from a hundred on.
+MAX_RESETS = 80
 # How long an address that could not be reached is asked last.
 SET_BACK = 10.0
 # For the reply to RSET, for which nobody waits.
@@ -61,7 +63,8 @@ class Pool:
     def release(self, connection: ClientConnection) -> None:
         """Keep a connection that is between transactions for the next message."""
         kept = self._kept.setdefault((connection.endpoint, connection.tls), [])
-        if not connection.is_open or connection.refusals >= MAX_REFUSALS or len(kept) >= MAX_KEPT:
+        is_worn = connection.refusals >= MAX_REFUSALS or connection.resets >= MAX_RESETS
+        if not connection.is_open or is_worn or len(kept) >= MAX_KEPT:
             connection.quit()
             return
         timer = asyncio.get_running_loop().call_later(MAX_IDLE, self._expire, connection)
@@ -75,6 +78,7 @@ class Pool:
         if not connection.is_open:
             return
         self._resetting.add(connection)
+        connection.resets += 1
         timer = asyncio.get_running_loop().call_later(RESET_TIMEOUT, connection.abort, "no reply to RSET")
         confirmed = connection.send(b"RSET")[0]
         confirmed.add_done_callback(functools.partial(self._after_reset, connection, timer))

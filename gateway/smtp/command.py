@@ -30,11 +30,12 @@ Parameters = Mapping[str, str | None]
 
 
 class CommandError(ValueError):
-    """The command cannot be understood; `reply` is what to answer."""
+    """The command cannot be followed; `reply` is what to answer, `reason` its slug in the record."""
 
-    def __init__(self, code: int, status: str, text: str) -> None:
+    def __init__(self, code: int, status: str, text: str, reason: str = "malformed-command") -> None:
         super().__init__(text)
         self.reply = Reply.of(code, status, text)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,9 @@ def _parse_path_command(
     try:
         path, rest = parse(argument[len(keyword) :].lstrip(b" "))
     except PathError as error:
-        raise CommandError(501, bad_address, f"Bad address: {error}") from None
+        raise CommandError(501, bad_address, f"Bad address: {error}", "malformed-address") from None
     if rest and not rest.startswith(b" "):
-        raise CommandError(501, bad_address, "Bad address: something stands behind it")
+        raise CommandError(501, bad_address, "Bad address: something stands behind it", "malformed-address")
     return path, _parse_parameters(rest)
 
 
@@ -107,6 +108,18 @@ def _parse_parameters(octets: bytes) -> dict[str, str | None]:
             raise CommandError(501, "5.5.4", f"Parameter {keyword} given twice")
         parameters[keyword] = found[2].decode("ascii") if found[2] is not None else None
     return parameters
+
+
+def check_known(parameters: Parameters, known: Mapping[str, frozenset[str] | None]) -> None:
+    """Raises CommandError for a parameter, or a value of it, that we could not honour.
+
+    `known` maps a keyword to its values in upper case, or to `None` where any value will do.
+    """
+    for keyword, value in parameters.items():
+        values = known.get(keyword)
+        if keyword not in known or (values is not None and (value or "").upper() not in values):
+            text = f"Parameter {keyword} not recognized or not implemented"
+            raise CommandError(555, "5.5.4", text, "unknown-parameter")
 
 
 def parse_size(parameters: Parameters) -> int | None:
