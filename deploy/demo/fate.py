@@ -44,7 +44,8 @@ def is_whole(received: bytes, content: bytes) -> bool:
     """Whether `received` is `content` below nothing but trace fields and the gateway's own."""
     if not received.endswith(content):
         return False
-    added = received[: len(received) - len(content)]
+    # A mailbox line is made a field by what the gateway puts directly before it.
+    added = received[: len(received) - len(content)].removesuffix(b"X-Mailbox-Line: ")
     # Postfix ends the header section where the sender forgot to.
     names = _FIELD.findall(added)
     return not _FIELD.sub(b"", added).strip(b"\r\n") and all(_OURS.fullmatch(name) for name in names)
