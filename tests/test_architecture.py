@@ -28,7 +28,7 @@ IO_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "
 
 # Each library, and the only files that may know it.
 ADAPTERS = {
-    "aiosmtpd": {"gateway/proxy/connection.py"},
+    "aiosmtpd": {"gateway/proxy/stream.py"},
     "aiospamc": {"filters/spamassassin.py"},
     "pyclamd": {"filters/clamav.py"},
     "dns": {"filters/resolver.py"},

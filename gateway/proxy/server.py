@@ -6,8 +6,9 @@ import ssl
 
 from gateway.proxy.admission import Admission
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
-from gateway.proxy.connection import ClientConnection, prototype
+from gateway.proxy.connection import ClientConnection
 from gateway.proxy.service import Service
+from gateway.proxy.stream import prototype
 
 BACKLOG = 512
 
@@ -23,7 +24,7 @@ class Server:
 
     async def start(self, bound: socket.socket) -> None:
         """Listen and accept from now on. Raises OSError."""
-        attributes = prototype(self._service)
+        attributes = prototype(self._service.hostname)
         self._server = await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(self._service, self._admission, attributes, self._connections),
             sock=bound,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-import gateway.proxy.connection
+import gateway.proxy.stream
 from filters.evidence import VirusReport
 from policies import Stage, policy
 from policies.virus import virus
@@ -171,8 +171,8 @@ async def test_a_client_that_closes_behind_its_acceptance_changes_nothing(
 async def test_a_silent_client_is_told_and_let_go(
     start_gateway: GatewayStarter, mta: FakeMTA, monkeypatch: pytest.MonkeyPatch, said: bytes
 ):
-    monkeypatch.setattr(gateway.proxy.connection, "COMMAND_TIMEOUT", 0.2)
-    monkeypatch.setattr(gateway.proxy.connection, "CONTENT_TIMEOUT", 0.2)
+    monkeypatch.setattr(gateway.proxy.stream, "COMMAND_TIMEOUT", 0.2)
+    monkeypatch.setattr(gateway.proxy.stream, "CONTENT_TIMEOUT", 0.2)
     running = await start_gateway()
     async with Client(running.port) as client:
         client.say(said)
@@ -189,7 +189,7 @@ async def test_a_silent_client_is_told_and_let_go(
 async def test_a_message_that_ends_in_bare_newlines_never_ends(
     start_gateway: GatewayStarter, mta: FakeMTA, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gateway.proxy.connection, "CONTENT_TIMEOUT", 0.2)
+    monkeypatch.setattr(gateway.proxy.stream, "CONTENT_TIMEOUT", 0.2)
     running = await start_gateway()
     async with Client(running.port) as client:
         await client.open(U1)

@@ -1,0 +1,234 @@
+"""Octets from and to one client: the seam to aiosmtpd, and its only importer.
+
+aiosmtpd's `SMTP` gives the protocol object and the task for each connection. What it does to octets
+is replaced: lines and content are taken from one buffer as received, content never passes through
+lines, replies are bytes sent in groups, and the timer runs only while the client is expected to send
+(RFC 5321 section 4.5.3.2). Nothing is understood or decided here.
+"""
+
+import asyncio
+import ssl
+from typing import Any, cast
+
+from aiosmtpd.smtp import SMTP
+
+from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
+from gateway.smtp.command import MAX_LINE
+from gateway.smtp.content import ContentReader
+from gateway.spool import Spool
+
+COMMAND_TIMEOUT = 300.0
+CONTENT_TIMEOUT = 180.0
+# What a client may send ahead while we are busy; beyond it, it has to wait.
+READ_AHEAD = 65_536
+# What it may leave unread of our replies; beyond it, it is not there to read them.
+MAX_UNREAD = 262_144
+
+
+class LineTooLong(ValueError):
+    """A command line of more octets than any command has."""
+
+
+class _NoHandler:
+    """aiosmtpd looks for hooks on a handler. There are none: its methods are overridden."""
+
+
+def prototype(hostname: str) -> dict[str, Any]:
+    """What aiosmtpd's constructor computes. It is the same for every connection, and slow."""
+    template = SMTP(
+        _NoHandler(),
+        hostname=hostname,
+        ident="Sluicegate",
+        auth_exclude_mechanism=["LOGIN", "PLAIN"],
+        loop=asyncio.get_running_loop(),
+    )
+    return dict(vars(template))
+
+
+class ClientStream(SMTP):
+    """Lines and content in, replies out. `attributes` are a `prototype`.
+
+    A subclass has the conversation (`_handle_client`, which aiosmtpd runs as a task) and is told
+    when the client goes (`_on_client_gone`).
+    """
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update(attributes)
+        reader = asyncio.StreamReader(loop=self.loop)
+        asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
+        self._buffer = bytearray()
+        self._unsent: list[bytes] = []
+        self._arrived: asyncio.Future[bool] | None = None
+        self._spool: Spool | None = None
+        self._content: ContentReader | None = None
+        self._client_has_gone = False
+        self._takes_no_more = False
+        self._is_cut = False
+        self._is_reading = True
+        self._patience: float | None = None
+
+    def _on_client_gone(self, may_listen: bool) -> None:
+        """The client closed its side, or the connection is lost.
+
+        One that sent its next commands ahead, QUIT at least, may still listen.
+        """
+
+    @property
+    def _stream(self) -> asyncio.Transport:
+        """The transport as what it is; uvloop's is not derived from asyncio's."""
+        return cast("asyncio.Transport", self.transport)
+
+    # What the transport calls.
+
+    def data_received(self, data: bytes) -> None:
+        if self._content is not None:
+            self._take_content(data)
+        else:
+            self._buffer += data
+            if len(self._buffer) > READ_AHEAD:
+                self._pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        # Half open: a client that sent everything ahead and shut its side down still gets its replies.
+        # TLS knows no half.
+        is_plain = self._stream.get_extra_info("ssl_object") is None
+        self._lose_client(may_listen=is_plain and bool(self._buffer))
+        return is_plain
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose_client(may_listen=False)
+        # Not aiosmtpd's, which cancels whatever is going on, a commit included.
+        asyncio.StreamReaderProtocol.connection_lost(self, error)
+        self.transport = None
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """aiosmtpd's one timer for everything is not used: `_be_patient` is."""
+
+    # What the conversation calls.
+
+    def _send(self, octets: bytes) -> None:
+        """Say something, as soon as it is the client's turn."""
+        self._unsent.append(octets)
+
+    def _flush(self) -> None:
+        """Send what was said, in one go: a group of pipelined commands gets a group of replies."""
+        if self._unsent and self.transport is not None:
+            octets = b"".join(self._unsent)
+            self._unsent.clear()
+            if not self.transport.is_closing():
+                self._stream.write(octets)
+            if self._stream.get_write_buffer_size() > MAX_UNREAD:
+                self._stream.abort()
+
+    async def _next_line(self) -> bytes | None:
+        """The next command line without its end; `None` if there will be none. Raises LineTooLong."""
+        # Whatever still comes of a message that was given up is content, and no command.
+        while self._content is None:
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                line = bytes(self._buffer[: end + 1])
+                del self._buffer[: end + 1]
+                if len(line) > MAX_LINE:
+                    raise LineTooLong
+                # One line end is removed; a further CR is a control character like any other.
+                return line[:-1].removesuffix(b"\r")
+            if len(self._buffer) > MAX_LINE:
+                # Only that it is too long needs to be remembered of it.
+                del self._buffer[MAX_LINE + 1 :]
+            if self._client_has_gone or self._takes_no_more or not await self._more(COMMAND_TIMEOUT):
+                break
+        return None
+
+    async def _read_content(self, spool: Spool, reader: ContentReader) -> bool:
+        """Fill the spool up to the end of data; false if that does not come."""
+        self._spool, self._content = spool, reader
+        ahead = bytes(self._buffer)
+        self._buffer.clear()
+        self._take_content(ahead)
+        while not reader.at_end:
+            if self._client_has_gone or self._is_cut or not await self._more(CONTENT_TIMEOUT):
+                return False
+        return True
+
+    def _give_content_back(self) -> None:
+        """Let the content go; it is not needed any more."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        """The handshake. What the client sent ahead in clear is dropped unread (CVE-2011-0411).
+
+        Raises OSError, and then the connection is gone.
+        """
+        self._flush()
+        self._buffer.clear()
+        try:
+            self.transport = await self.loop.start_tls(
+                self._stream, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            )
+        except OSError as error:
+            self.connection_lost(error)
+            raise
+
+    # Inside
+
+    def _take_content(self, octets: bytes) -> None:
+        assert self._content is not None
+        assert self._spool is not None
+        self._spool.append(self._content.feed(octets))
+        if self._content.at_end:
+            self._buffer += self._content.rest
+            self._content = None
+
+    async def _more(self, timeout: float) -> bool:
+        """Wait until the client sent something or went away; false if it took too long."""
+        self._flush()
+        self._resume_reading()
+        self._be_patient(timeout)
+        self._arrived = self.loop.create_future()
+        try:
+            return await self._arrived
+        finally:
+            self._arrived = None
+            self._patience = None
+
+    def _wake(self, in_time: bool = True) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(in_time)
+
+    def _be_patient(self, timeout: float) -> None:
+        """Let one timer run for many waits: it looks again when it fires, instead of being reset."""
+        self._patience = self.loop.time() + timeout
+        handle = self._timeout_handle
+        if handle is not None and handle.when() > self._patience:
+            handle.cancel()
+        if handle is None or handle.cancelled():
+            self._timeout_handle = self.loop.call_at(self._patience, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._timeout_handle = None
+        if self._patience is None:
+            return
+        if self.loop.time() >= self._patience:
+            self._wake(in_time=False)
+        else:
+            self._timeout_handle = self.loop.call_at(self._patience, self._look_at_the_clock)
+
+    def _lose_client(self, may_listen: bool) -> None:
+        self._client_has_gone = True
+        self._wake()
+        self._on_client_gone(may_listen)
+
+    def _pause_reading(self) -> None:
+        if self._is_reading and self.transport is not None:
+            self._is_reading = False
+            self._stream.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._is_reading and self.transport is not None:
+            self._is_reading = True
+            self._stream.resume_reading()
