@@ -1,5 +1,6 @@
 """`sluicegate log` and `sluicegate explain`, as processes: output, exit status, terminals."""
 
+import functools
 import json
 import os
 import pty
@@ -152,7 +153,9 @@ def test_on_a_terminal_lines_are_coloured_and_cut_to_its_width(layout: Layout, c
 def test_follow_prints_what_comes_in_at_once(layout: Layout, config: Path):
     put(layout.spool, "a", make_record("before"))
     command = [sys.executable, "-m", "gateway", "log", "--config", str(config), "--follow", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    # A shell starts background jobs with SIGINT ignored, and their children inherit that.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=heeding) as process:
         assert process.stdout is not None
         assert b"before" in process.stdout.readline()
         put(layout.spool, "b", make_record("after"))
