@@ -85,6 +85,14 @@ class CaseFile:
     unscanned: dict[str, str] = field(default_factory=dict)
     elapsed: dict[str, float] = field(default_factory=dict)
     deferral: Judgement | None = None
+    _origin: "CaseFile | None" = field(default=None, compare=False, repr=False)
+    _forked_at: Stage = field(default=Stage.CONNECT, compare=False, repr=False)
+
+    def remember(self, kind: type[Finding], gathered: Gathered) -> None:
+        """Keep evidence here, and in the file this was forked from where it is about that one's matter."""
+        self.evidence[kind] = gathered
+        if self._origin is not None and gathered.scope.is_before(self._forked_at):
+            self._origin.remember(kind, gathered)
 
     def fork(self, stage: Stage) -> Self:
         """A copy to go on with from this stage; evidence about this stage or later is left behind."""
@@ -95,6 +103,8 @@ class CaseFile:
             dict(self.unscanned),
             dict(self.elapsed),
             self.deferral,
+            self,
+            stage,
         )
 
     def absorb(self, other: "CaseFile") -> None:

@@ -131,15 +131,16 @@ class Pipeline:
     async def _find(
         self, setting: FilterSetting, tx: Transaction, case: CaseFile, deadline: float
     ) -> Outcome:
-        """The filter's outcome, asked for at most once per case."""
+        """The filter's outcome, asked for at most once for as long as what it is about lives."""
         known = case.evidence.get(setting.filter.finds)
         if known is not None:
             return known.outcome
         loop = asyncio.get_running_loop()
         started = loop.time()
         outcome = await self._run(setting, tx, started, deadline)
-        case.evidence[setting.filter.finds] = Gathered(
-            outcome, setting.filter.name, loop.time() - started, setting.filter.stage
+        elapsed = loop.time() - started
+        case.remember(
+            setting.filter.finds, Gathered(outcome, setting.filter.name, elapsed, setting.filter.stage)
         )
         return outcome
 

@@ -184,6 +184,7 @@ class Supervisor:
         self._sockets: dict[str, socket.socket] = {}
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Event()
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def run(self, announce: Callable[[Config], None]) -> None:
         """Start everything, say so, and watch. Raises ConfigError or StartError if it does not come up."""
@@ -199,7 +200,7 @@ class Supervisor:
         # Whoever connects from now on shall be refused, not kept waiting.
         for listening in self._sockets.values():
             listening.close()
-        await generation.stop()
+        await asyncio.gather(generation.stop(), *self._draining)
 
     def _prepare(self) -> Generation:
         config = load(self._file)
@@ -225,7 +226,10 @@ class Supervisor:
             _log.error("the new configuration is refused, the old one stays", error=str(error))
             self._close_unused(old)
             return old
-        await old.stop()
+        # In its own time, for its sessions may take minutes, and signals must be heard meanwhile.
+        draining = asyncio.create_task(old.stop())
+        self._draining.add(draining)
+        draining.add_done_callback(self._draining.discard)
         self._close_unused(new)
         _log.info("the new configuration is in force", file=str(self._file))
         return new

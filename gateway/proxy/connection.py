@@ -249,7 +249,8 @@ class ClientConnection(ClientStream):
             return LOCAL_PROBLEM
 
     def _reply(self, reply: Reply) -> None:
-        if not reply.is_positive and reply.code >= 400:
+        # 4xx is nobody's mistake: the sender shall come again, and not be hung up on for that.
+        if reply.is_permanent:
             self._budget.note_error()
         self._send(reply.encode())
 

@@ -1,8 +1,10 @@
 """Accepting connections on a socket that somebody else bound, and letting them go again."""
 
 import asyncio
+import functools
 import socket
 import ssl
+from typing import Any
 
 from gateway.proxy.admission import Admission
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
@@ -21,17 +23,25 @@ class Server:
         self._admission = admission
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
+        self._is_draining = False
 
     async def start(self, bound: socket.socket) -> None:
         """Listen and accept from now on. Raises OSError."""
         attributes = prototype(self._service.hostname)
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self._service, self._admission, attributes, self._connections),
+            functools.partial(self._connection, attributes),
             sock=bound,
             backlog=BACKLOG,
             ssl=self._implicit_tls(),
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._implicit_tls() else None,
         )
+
+    def _connection(self, attributes: dict[str, Any]) -> ClientConnection:
+        connection = ClientConnection(self._service, self._admission, attributes, self._connections)
+        if self._is_draining:
+            # Accepted in the very turn in which the socket was closed.
+            connection.drain()
+        return connection
 
     def _implicit_tls(self) -> ssl.SSLContext | None:
         certificate = self._service.certificate
@@ -39,6 +49,7 @@ class Server:
 
     async def drain(self, grace: float) -> None:
         """Accept no more; let those in the middle of something finish within `grace` seconds."""
+        self._is_draining = True
         if self._server is not None:
             self._server.close()
         for connection in self._connections:

@@ -128,14 +128,20 @@ class MailTransaction:
         destination = self._service.router.find(recipient)
         if destination is None:
             return self._refuse(event, _by_us(reject("relay-denied"), Stage.RCPT))
-        if self._delivery is None:
-            self._delivery = Delivery(self._service.pool, destination, self._session, self._envelope)
-        elif self._delivery.destination is not destination:
+        delivery = self._delivery
+        if delivery is not None and delivery.destination is not destination and not self.recipients:
+            # Nobody was accepted there, so nothing keeps the message from going elsewhere.
+            delivery.abandon()
+            delivery = None
+        if delivery is None:
+            delivery = Delivery(self._service.pool, destination, self._session, self._envelope)
+            self._delivery = delivery
+        elif delivery.destination is not destination:
             text = "This recipient has another destination, please send the message to it separately"
             return self._refuse(
                 event, _by_us(tempfail("other-relay", text=text, code=452, status="4.5.3"), Stage.RCPT)
             )
-        return await self._pass_on(event, recipient, self._delivery)
+        return await self._pass_on(event, recipient, delivery)
 
     async def _pass_on(self, event: Event, recipient: Path, delivery: Delivery) -> Reply:
         """RCPT at the downstream, whose reply is the client's."""

@@ -237,3 +237,15 @@ def test_a_refusal_is_concluded_before_a_deferral_and_that_before_an_acceptance(
     assert case.conclude(acceptance) is deferral
     assert case.conclude(None) is deferral
     assert CaseFile().conclude(acceptance) is None
+
+
+def test_what_is_found_late_about_the_session_is_known_to_its_next_transaction():
+    session_file = CaseFile()
+    first = session_file.fork(Stage.MAIL).fork(Stage.RCPT)
+    about_client = Gathered(SpamReport(1.0), "late", 0.1, Stage.CONNECT)
+    about_recipient = Gathered(VirusReport(), "now", 0.1, Stage.RCPT)
+    first.remember(SpamReport, about_client)
+    first.remember(VirusReport, about_recipient)
+
+    assert session_file.evidence == {SpamReport: about_client}
+    assert session_file.fork(Stage.MAIL).evidence == {SpamReport: about_client}
