@@ -3,13 +3,14 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test check bench lock daemons clean
+.PHONY: help demo test check bench docs lock daemons clean
 
 help:
 	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
 	@echo 'make test    static checks and all tests, those with real daemons included'
 	@echo 'make check   static checks only: ruff and mypy'
 	@echo 'make bench   messages per second, CPU time and memory beside a bare SMTP sink'
+	@echo 'make docs    docs/configuration.md from the source'
 	@echo 'make lock    requirements.txt from pyproject.toml (PIP_COMPILE=--upgrade for newer versions)'
 	@echo 'make clean   remove .venv and every cache'
 
@@ -27,6 +28,9 @@ check: .venv/installed
 
 bench: .venv/installed daemons
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+docs: .venv/installed
+	$(PYTHON) -m gateway.reference >docs/configuration.md
 
 daemons:
 	@deploy/install-daemons.sh

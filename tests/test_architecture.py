@@ -44,6 +44,8 @@ READERS_OF_CONFIGURATION = (
     "gateway.cli",
     "gateway.roles",
     "gateway.assembly",
+    "gateway.effective",
+    "gateway.reference",
     "gateway.supervisor",
     "gateway.listening",
 )

@@ -9,7 +9,6 @@ import pytest
 from gateway.assembly import assemble
 from gateway.config import load, parse
 from gateway.config.options import options_of
-from gateway.config.reference import EXAMPLE, reference
 from gateway.config.schema import (
     Config,
     FilterSection,
@@ -22,6 +21,7 @@ from gateway.config.schema import (
 )
 from gateway.journal.record import STAGES, VERDICTS, Record
 from gateway.plugins import discover
+from gateway.reference import EXAMPLE, reference
 from policies import Stage
 from policies.verdict import TEXTS
 
@@ -48,7 +48,7 @@ def sections_of(page: Path) -> dict[str, str]:
 
 def test_the_configuration_reference_is_fresh():
     written = CONFIGURATION.read_text(encoding="utf-8")
-    assert written == reference(), "run: python -m gateway.config.reference > docs/configuration.md"
+    assert written == reference(), "run: python -m gateway.reference > docs/configuration.md"
 
 
 @pytest.mark.parametrize(("heading", "kind"), SECTIONS.items(), ids=SECTIONS)

@@ -9,7 +9,7 @@ import click
 from gateway.assembly import Assembly, assemble
 from gateway.cli.common import config_option, echo_table
 from gateway.config import load
-from gateway.config.effective import effective
+from gateway.effective import effective
 from gateway.relay.client import DownstreamError, connect
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt

@@ -1,9 +1,8 @@
 """The configuration file: TOML in, frozen values out, or one clear line about what is wrong.
 
 `schema` is the sections and their keys, `reading` turns a file into them, `options` validates the
-options of filters and policies from their signatures, `reference` writes docs/configuration.md from
-all that. Only the command line and the supervisor read configuration; everything below receives
-plain values.
+options of filters and policies from their signatures. Only the command line, the supervisor and what
+they put together from it read configuration; everything below receives plain values.
 """
 
 from gateway.config.reading import load, parse

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.assembly import Assembly, assemble
 from gateway.config import Config, load, parse
-from gateway.config.effective import effective
 from gateway.config.schema import PolicySection
+from gateway.effective import effective
 from gateway.relay.router import Router
 from tests.config.command import sluicegate
 from tests.config.test_loading import FILE, FULL, SMALLEST

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.assembly import assemble
 from gateway.config import ConfigError, parse
-from gateway.config.effective import effective
-from gateway.config.reference import EXAMPLE
+from gateway.effective import effective
+from gateway.reference import EXAMPLE
 
 FILE = Path("sluicegate.toml")
 LINES = [line for line in EXAMPLE.splitlines() if line]

@@ -1,6 +1,6 @@
 """Writes docs/configuration.md from the schema and from the signatures of filters and policies.
 
-`python -m gateway.config.reference > docs/configuration.md` after a change to either; a test
+`python -m gateway.reference > docs/configuration.md` after a change to either; a test
 compares the two.
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from filters.base import Filter
-from gateway.config.effective import toml_value
 from gateway.config.options import describe, options_of
 from gateway.config.schema import (
     FilterSection,
@@ -23,6 +22,7 @@ from gateway.config.schema import (
     PolicySection,
     RelaySection,
 )
+from gateway.config.toml import toml_value
 from gateway.plugins import discover
 from policies.policy import Policy
 from policies.verdict import TEXTS
@@ -47,7 +47,7 @@ asks every scanner, list and downstream as well. `sluicegate policies` lists eve
 its options. SIGHUP loads the file again; if there is something wrong with it, the old configuration stays
 in force.
 
-This page is generated from the source (`python -m gateway.config.reference`).
+This page is generated from the source (`python -m gateway.reference`).
 
 ## A complete example
 

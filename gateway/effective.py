@@ -1,6 +1,5 @@
 """The configuration as it is in force, every default filled in, in TOML."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 from gateway.assembly import Assembly
 from gateway.config.options import options_of
 from gateway.config.schema import PolicySection
+from gateway.config.toml import toml_key, toml_value
 
 
 def effective(assembly: Assembly) -> str:
@@ -52,20 +52,3 @@ def _section(heading: str, values: Mapping[str, Any]) -> Iterator[str]:
         if value is not None:
             yield f"{toml_key(key)} = {toml_value(value)}"
     yield ""
-
-
-def toml_key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else toml_value(key)
-
-
-def toml_value(value: Any) -> str:
-    """A value in TOML's syntax; JSON's is the same for whole numbers, truth values and most strings."""
-    value = msgspec.to_builtins(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{toml_key(key)} = {toml_value(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(toml_value(each) for each in value) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    # TOML has no surrogate pairs, and no DEL in a string.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
