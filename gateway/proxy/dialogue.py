@@ -14,6 +14,9 @@ from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
 from gateway.smtp.command import (
+    DSN_MAIL_PARAMETERS,
+    DSN_RCPT_PARAMETERS,
+    MAIL_PARAMETERS,
     CommandError,
     check_known,
     parse_helo,
@@ -43,9 +46,6 @@ NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
 NO_ARGUMENT = Reply.of(501, "5.5.4", "This command takes no argument")
 CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, but will take mail and try")
 JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
-
-_MAIL_PARAMETERS = {"SIZE": None, "BODY": frozenset({"7BIT", "8BITMIME"})}
-_RCPT_PARAMETERS: dict[str, frozenset[str] | None] = {}
 
 
 class Dialogue:
@@ -95,16 +95,21 @@ class Dialogue:
 
     async def ehlo(self, argument: bytes) -> Reply:
         """EHLO: the extensions we offer."""
-        offered = [
-            self._service.hostname,
-            "PIPELINING",
-            f"SIZE {self._service.max_message_size}",
-            "8BITMIME",
-            "ENHANCEDSTATUSCODES",
-        ]
-        if self._service.certificate is not None and self._session.tls is None:
-            offered.append("STARTTLS")
-        return await self._hello(argument, esmtp=True) or Reply(250, None, tuple(offered))
+        offer = self._service.offer()
+        keywords = {
+            "PIPELINING": True,
+            f"SIZE {offer.size}": True,
+            "8BITMIME": offer.eight_bit,
+            "ENHANCEDSTATUSCODES": True,
+            "DSN": offer.dsn,
+            "STARTTLS": self._service.certificate is not None and self._session.tls is None,
+        }
+        offered = (keyword for keyword, is_offered in keywords.items() if is_offered)
+        return await self._hello(argument, esmtp=True) or Reply(250, None, (self._service.hostname, *offered))
+
+    @property
+    def _offers_dsn(self) -> bool:
+        return self._session.esmtp and self._service.offer().dsn
 
     def starttls(self, argument: bytes) -> Reply:
         """STARTTLS: whether the handshake may begin (RFC 3207 section 4)."""
@@ -130,11 +135,11 @@ class Dialogue:
         try:
             reverse_path, parameters = parse_mail(argument)
             size = parse_size(parameters)
-            check_known(parameters, _MAIL_PARAMETERS)
+            check_known(parameters, {**MAIL_PARAMETERS, **(DSN_MAIL_PARAMETERS if self._offers_dsn else {})})
         except CommandError as error:
             return self._refuse_command(error, Stage.MAIL, argument)
         envelope = Envelope(reverse_path, parameters=parameters)
-        if size is not None and size > self._service.max_message_size:
+        if size is not None and size > self._service.offer().size:
             return self._refuse_size(envelope, size)
         return await self._open(envelope)
 
@@ -144,7 +149,7 @@ class Dialogue:
             return NO_MAIL
         try:
             recipient, parameters = parse_rcpt(argument)
-            check_known(parameters, _RCPT_PARAMETERS)
+            check_known(parameters, DSN_RCPT_PARAMETERS if self._offers_dsn else {})
         except CommandError as error:
             return self._refuse_command(error, Stage.RCPT, argument)
         self._stage = Stage.RCPT
@@ -152,7 +157,7 @@ class Dialogue:
         if len(transaction.recipients) >= MAX_RECIPIENTS:
             verdict = tempfail("too-many-recipients", code=452, status="4.5.3", detail=str(recipient))
             return self._refuse_by_us(verdict, Stage.RCPT)
-        return await transaction.add_recipient(recipient)
+        return await transaction.add_recipient(recipient, parameters)
 
     def data(self, argument: bytes) -> Reply:
         """DATA: 354 where there is anybody to send to."""

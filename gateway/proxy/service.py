@@ -6,6 +6,7 @@ from pathlib import Path
 from gateway.pipeline import Pipeline
 from gateway.proxy.certificate import Certificate
 from gateway.recorder import Recorder
+from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
 from gateway.smtp.content import BareNewline
@@ -14,7 +15,10 @@ from gateway.terms import Speak
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """`deadline` is seconds from the final dot to our reply, `max_message_size` octets."""
+    """`deadline` is seconds from the final dot to our reply, `max_message_size` octets.
+
+    Without `capabilities` nothing is known of the downstreams, and they are taken for plain ones.
+    """
 
     hostname: str
     listener: str
@@ -26,6 +30,11 @@ class Service:
     speak: Speak = "rcpt"
     deadline: float = 60.0
     max_message_size: int = 52_428_800
+    capabilities: Capabilities | None = None
     bare_newline: BareNewline = BareNewline.REJECT
     certificate: Certificate | None = None
     tls_implicit: bool = False
+
+    def offer(self) -> Offer:
+        """What clients may be promised at the moment."""
+        return Offer(self.max_message_size) if self.capabilities is None else self.capabilities.offer()

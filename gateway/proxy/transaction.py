@@ -15,6 +15,7 @@ from gateway.recorder import Event
 from gateway.relay.client import DownstreamError
 from gateway.relay.delivery import Delivery
 from gateway.smtp.address import Path
+from gateway.smtp.command import Parameters
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import MAX_HEADER_SECTION, Message
 from gateway.smtp.reply import Reply
@@ -68,11 +69,11 @@ class MailTransaction:
         """Whether there were recipients, and each was refused: those refusals are its record."""
         return self._refused_recipients == self._tried_recipients > 0
 
-    async def add_recipient(self, recipient: Path) -> Reply:
+    async def add_recipient(self, recipient: Path, parameters: Parameters) -> Reply:
         """The reply to RCPT: a policy's, else the downstream's own."""
         self._tried_recipients += 1
         case = self._case.fork(Stage.RCPT)
-        envelope = replace(self._envelope, recipient=recipient)
+        envelope = replace(self._envelope, recipient=recipient, recipient_parameters=parameters)
         event = Event(session=self._session, case=case, spoken=Stage.RCPT.value, envelope=envelope)
         refusal = await self._judge_recipient(Transaction(Stage.RCPT, self._session, envelope), case)
         if refusal is not None:
@@ -145,8 +146,9 @@ class MailTransaction:
 
     async def _pass_on(self, event: Event, recipient: Path, delivery: Delivery) -> Reply:
         """RCPT at the downstream, whose reply is the client's."""
+        parameters = event.envelope.recipient_parameters if event.envelope else {}
         try:
-            reply = _spoken(await delivery.add(recipient), "5.1.1")
+            reply = _spoken(await delivery.add(recipient, parameters), "5.1.1")
         except DownstreamError as error:
             return self._refuse(event, _by_us(_unavailable(str(error)), Stage.RCPT))
         if not reply.is_positive:

@@ -13,6 +13,7 @@ from gateway.relay.identity import xforward
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
+from gateway.smtp.command import Parameters
 from gateway.smtp.content import stuffed
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
@@ -20,6 +21,10 @@ from gateway.smtp.session import Session
 
 # RFC 5321 section 4.5.3.2.6. The dialogue's own deadline is far shorter and comes first.
 FINAL_REPLY_TIMEOUT = 600.0
+# The EHLO keyword that allows a parameter, where it is not the parameter's own.
+_EXTENSION_OF = {"BODY": "8BITMIME", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DSN", "ORCPT": "DSN"}
+
+_Recipient = tuple[Path, Parameters]
 
 
 class Delivery:
@@ -31,7 +36,7 @@ class Delivery:
         self._pool = pool
         self._session = session
         self._envelope = envelope
-        self._accepted: list[Path] = []
+        self._accepted: list[_Recipient] = []
         self._connection: ClientConnection | None = None
         self._last = destination.endpoints[0]
         self._needs_reset = False
@@ -42,12 +47,13 @@ class Delivery:
         """The downstream that was spoken to last, or would be spoken to first."""
         return str(self._last)
 
-    async def add(self, recipient: Path) -> Reply:
+    async def add(self, path: Path, parameters: Parameters) -> Reply:
         """Ask the downstream for one recipient; its reply. Raises DownstreamError."""
+        recipient = (path, parameters)
         if self._connection is None:
             reply = await self._open_with(recipient)
         else:
-            reply = await self._connection.ask(_rcpt(recipient))
+            reply = await self._connection.ask(_rcpt(self._connection, recipient))
         if reply.is_positive:
             self._accepted.append(recipient)
         return reply
@@ -80,7 +86,7 @@ class Delivery:
             self._pool.release(connection)
         self._needs_reset = self._in_data = False
 
-    async def _open_with(self, recipient: Path) -> Reply:
+    async def _open_with(self, recipient: _Recipient) -> Reply:
         """Open a transaction with its first recipient, on a kept connection if one still works."""
         kept = self._pool.take_kept(self.destination.endpoints, self.destination.tls)
         if kept is not None:
@@ -93,7 +99,7 @@ class Delivery:
             await self._pool.open(self.destination.endpoints, self.destination.tls), [recipient]
         )
 
-    async def _begin(self, connection: ClientConnection, recipients: list[Path]) -> Reply:
+    async def _begin(self, connection: ClientConnection, recipients: list[_Recipient]) -> Reply:
         """MAIL and RCPTs; the reply to the last RCPT, or the first refusal if that was MAIL's."""
         self._connection = connection
         self._last = connection.endpoint
@@ -101,7 +107,7 @@ class Delivery:
         commands = [
             *xforward(connection.extensions, self._session, self.destination.identify),
             self._mail(connection),
-            *(_rcpt(recipient) for recipient in recipients),
+            *(_rcpt(connection, recipient) for recipient in recipients),
         ]
         replies = await self._exchange(connection, commands)
         if not connection.is_open:
@@ -164,13 +170,8 @@ class Delivery:
         return reply
 
     def _mail(self, connection: ClientConnection) -> bytes:
-        """MAIL with those of the client's parameters that this downstream understands."""
-        words = [b"MAIL FROM:<%s>" % self._envelope.reverse_path.octets]
-        for keyword, value in self._envelope.parameters.items():
-            offered = "8BITMIME" if keyword == "BODY" else keyword
-            if connection.offers(offered):
-                words.append((keyword if value is None else f"{keyword}={value}").encode("ascii"))
-        return b" ".join(words)
+        path = b"MAIL FROM:<%s>" % self._envelope.reverse_path.octets
+        return path + _parameters(connection, self._envelope.parameters)
 
     def _release(self) -> None:
         if self._connection is not None:
@@ -191,5 +192,15 @@ async def _goes_on(connection: ClientConnection, piece: bytes, final: "asyncio.F
     return not final.done()
 
 
-def _rcpt(recipient: Path) -> bytes:
-    return b"RCPT TO:<%s>" % recipient.octets
+def _rcpt(connection: ClientConnection, recipient: _Recipient) -> bytes:
+    path, parameters = recipient
+    return b"RCPT TO:<%s>" % path.octets + _parameters(connection, parameters)
+
+
+def _parameters(connection: ClientConnection, parameters: Parameters) -> bytes:
+    """Those of the client's parameters that this downstream understands, as the client gave them."""
+    return b"".join(
+        f" {keyword}={value}".encode("ascii")
+        for keyword, value in parameters.items()
+        if connection.offers(_EXTENSION_OF.get(keyword, keyword))
+    )

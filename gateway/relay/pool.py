@@ -34,6 +34,14 @@ class Pool:
         self._kept: dict[_Way, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
         self._resetting: set[ClientConnection] = set()
         self._down_until: dict[Endpoint, float] = {}
+        # What each endpoint said last that it can do.
+        self.extensions: dict[Endpoint, dict[str, str]] = {}
+        self._greetings = 0
+
+    @property
+    def greetings(self) -> int:
+        """How often an endpoint said something new about what it can do."""
+        return self._greetings
 
     def take_kept(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection | None:
         """A connection kept from an earlier message, if there is one that looks alive."""
@@ -57,6 +65,9 @@ class Pool:
                 causes.append(str(error))
             else:
                 self._down_until.pop(endpoint, None)
+                if self.extensions.get(endpoint) != connection.extensions:
+                    self.extensions[endpoint] = connection.extensions
+                    self._greetings += 1
                 return connection
         raise DownstreamError("; ".join(causes))
 

@@ -23,6 +23,7 @@ from gateway.proxy.certificate import Certificate
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
+from gateway.relay.capabilities import Capabilities
 from gateway.relay.pool import Pool
 from gateway.roles.control import Control
 from gateway.smtp.content import BareNewline
@@ -30,6 +31,8 @@ from gateway.smtp.content import BareNewline
 # How long a session in the middle of something may go on after SIGTERM.
 GRACE = 30.0
 _FLUSH_INTERVAL = 1.0
+# How long a downstream may keep a worker from its first client.
+_FIRST_PROBE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,9 @@ async def serve(config: Config, place: Place, control: Control) -> None:
     Raises ConfigError where the configuration cannot be put together.
     """
     _raise_descriptor_limit()
-    async with _working(config) as (assembly, recorder, pool):
+    async with _working(config) as shared:
         servers = [
-            Server(_service(assembly, listener, recorder, pool), place.admission(number, listener))
+            Server(_service(shared, listener), place.admission(number, listener))
             for number, listener in enumerate(config.listener)
         ]
         for server, listener, bound in zip(servers, config.listener, place.sockets, strict=True):
@@ -68,32 +71,52 @@ async def serve(config: Config, place: Place, control: Control) -> None:
         await asyncio.gather(*(server.drain(GRACE) for server in servers))
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all listeners of a worker share."""
+
+    assembly: Assembly
+    recorder: Recorder
+    pool: Pool
+    capabilities: Capabilities
+
+
 @contextlib.asynccontextmanager
-async def _working(config: Config) -> AsyncIterator[tuple[Assembly, Recorder, Pool]]:
-    """What all listeners of a worker share, closed again in the right order."""
+async def _working(config: Config) -> AsyncIterator[_Shared]:
+    """What all listeners share, closed again in the right order."""
     assembly = assemble(config)
     layout = Layout(Path(config.gateway.state_directory))
     writer = JournalWriter(layout.spool)
     pool = Pool(config.gateway.hostname)
-    flushing = asyncio.create_task(_flush_now_and_then(writer))
+    capabilities = Capabilities(pool, assembly.router, config.gateway.max_message_size)
+    with contextlib.suppress(TimeoutError):
+        # What the downstreams can do is better known before the first client asks. It need not be.
+        async with asyncio.timeout(_FIRST_PROBE):
+            await capabilities.probe()
+    chores = [
+        asyncio.create_task(each) for each in (_flush_now_and_then(writer), capabilities.keep_probing())
+    ]
     try:
-        yield assembly, Recorder(writer, config.gateway.hostname), pool
+        yield _Shared(assembly, Recorder(writer, config.gateway.hostname), pool, capabilities)
     finally:
-        flushing.cancel()
+        for chore in chores:
+            chore.cancel()
         pool.close()
         await assembly.close()
         writer.close()
 
 
-def _service(assembly: Assembly, listener: ListenerSection, recorder: Recorder, pool: Pool) -> Service:
+def _service(shared: _Shared, listener: ListenerSection) -> Service:
+    assembly = shared.assembly
     gateway = assembly.config.gateway
     return Service(
         hostname=gateway.hostname,
         listener=listener.address,
         pipeline=assembly.pipeline(),
         router=assembly.router,
-        pool=pool,
-        recorder=recorder,
+        pool=shared.pool,
+        recorder=shared.recorder,
+        capabilities=shared.capabilities,
         spool_directory=content_directory(assembly.config),
         speak=gateway.speak,
         deadline=gateway.deadline,

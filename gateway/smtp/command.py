@@ -27,6 +27,22 @@ _FOREIGN = re.compile(
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 Parameters = Mapping[str, str | None]
+# Keyword to what its value must look like; those of RFC 3461 section 4 are carried as they came.
+KnownParameters = Mapping[str, re.Pattern[str]]
+_WHEN = "(?:SUCCESS|FAILURE|DELAY)"
+_XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})"
+MAIL_PARAMETERS: KnownParameters = {
+    "SIZE": re.compile(r"[0-9]{1,20}"),
+    "BODY": re.compile(r"7BIT|8BITMIME", re.IGNORECASE),
+}
+DSN_MAIL_PARAMETERS: KnownParameters = {
+    "RET": re.compile(r"FULL|HDRS", re.IGNORECASE),
+    "ENVID": re.compile(rf"{_XTEXT}{{1,100}}"),
+}
+DSN_RCPT_PARAMETERS: KnownParameters = {
+    "NOTIFY": re.compile(rf"NEVER|{_WHEN}(?:,{_WHEN}){{0,2}}", re.IGNORECASE),
+    "ORCPT": re.compile(rf"[A-Za-z0-9-]{{1,40}};{_XTEXT}{{1,500}}"),
+}
 
 
 class CommandError(ValueError):
@@ -110,16 +126,14 @@ def _parse_parameters(octets: bytes) -> dict[str, str | None]:
     return parameters
 
 
-def check_known(parameters: Parameters, known: Mapping[str, frozenset[str] | None]) -> None:
-    """Raises CommandError for a parameter, or a value of it, that we could not honour.
-
-    `known` maps a keyword to its values in upper case, or to `None` where any value will do.
-    """
+def check_known(parameters: Parameters, known: KnownParameters) -> None:
+    """Raises CommandError for a parameter, or a value of one, that we could not honour."""
     for keyword, value in parameters.items():
-        values = known.get(keyword)
-        if keyword not in known or (values is not None and (value or "").upper() not in values):
+        if keyword not in known:
             text = f"Parameter {keyword} not recognized or not implemented"
             raise CommandError(555, "5.5.4", text, "unknown-parameter")
+        if not known[keyword].fullmatch(value or ""):
+            raise CommandError(501, "5.5.4", f"Parameter {keyword} has no value that it may have")
 
 
 def parse_size(parameters: Parameters) -> int | None:

@@ -10,10 +10,12 @@ from gateway.smtp.address import Path
 class Envelope:
     """`recipients` are the accepted forward-paths; `recipient` is the one in question at RCPT.
 
-    `parameters` are MAIL's, by upper-case keyword; a keyword without value maps to `None`.
+    `parameters` are MAIL's, by upper-case keyword; a keyword without value maps to `None`. In the same
+    way `recipient_parameters` are those of the RCPT in question.
     """
 
     reverse_path: Path
     recipients: tuple[Path, ...] = ()
     recipient: Path | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
+    recipient_parameters: Mapping[str, str | None] = field(default_factory=dict)

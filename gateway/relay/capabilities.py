@@ -1,0 +1,80 @@
+"""What we may promise a client: what every downstream we know of can do as well.
+
+An extension that the downstream turns out not to have, after a message was taken on the strength of
+it, ends in a bounce. So nothing is offered that was not seen in the downstreams' own EHLO replies;
+those are looked at when a worker starts, now and then, and with every new connection.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from gateway.relay.client import DownstreamError
+from gateway.relay.pool import Pool
+from gateway.relay.router import Destination, Router
+from gateway.smtp.endpoint import Endpoint
+
+PROBE_INTERVAL = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """`size` in octets (RFC 1870), 8BITMIME (RFC 6152), DSN (RFC 3461)."""
+
+    size: int
+    eight_bit: bool = True
+    dsn: bool = False
+
+
+class Capabilities:
+    """The downstreams' extensions, as far as they are known. `own_size` is our own limit in octets."""
+
+    def __init__(self, pool: Pool, router: Router, own_size: int) -> None:
+        self._pool = pool
+        self._destinations = router.destinations
+        self._own_size = own_size
+        self._seen = -1
+        self._offer = Offer(own_size, eight_bit=False)
+
+    def offer(self) -> Offer:
+        """What all destinations can do. A destination of which nothing is known can do nothing."""
+        if self._seen != self._pool.greetings:
+            self._seen = self._pool.greetings
+            self._offer = self._common()
+        return self._offer
+
+    async def probe(self) -> None:
+        """Greet every downstream; one that does not answer keeps what is known of it."""
+        await asyncio.gather(*(self._probe(destination) for destination in self._destinations))
+
+    async def keep_probing(self) -> None:
+        """Do so for ever."""
+        while True:
+            await asyncio.sleep(PROBE_INTERVAL)
+            await self.probe()
+
+    async def _probe(self, destination: Destination) -> None:
+        for endpoint in destination.endpoints:
+            with contextlib.suppress(DownstreamError):
+                self._pool.release(await self._pool.open([endpoint], destination.tls))
+
+    def _common(self) -> Offer:
+        known = [self._known(destination) for destination in self._destinations]
+        extensions = [each for one in known for each in one]
+        if not all(known):
+            return Offer(self._own_size, eight_bit=False)
+        return Offer(
+            min([self._own_size, *filter(None, map(_size, extensions))]),
+            all("8BITMIME" in each for each in extensions),
+            all("DSN" in each for each in extensions),
+        )
+
+    def _known(self, destination: Destination) -> list[dict[str, str]]:
+        seen: dict[Endpoint, dict[str, str]] = self._pool.extensions
+        return [seen[endpoint] for endpoint in destination.endpoints if endpoint in seen]
+
+
+def _size(extensions: dict[str, str]) -> int:
+    """A downstream's limit in octets, 0 if it has none or does not say."""
+    value = extensions.get("SIZE", "")
+    return int(value) if value.isascii() and value.isdigit() else 0
