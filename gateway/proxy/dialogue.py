@@ -200,7 +200,8 @@ class Dialogue:
     async def close(self, reason: str) -> None:
         """The connection is gone: give up what is under way, and record that.
 
-        `reason` is `client-disconnected`, `client-timeout` or `shutdown`.
+        `reason` is why, for the record: `client-disconnected`, `client-timeout`, `client-reset`,
+        `too-many-errors` or `shutdown`.
         """
         transaction = self._transaction
         if transaction is not None:

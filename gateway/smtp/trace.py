@@ -1,5 +1,6 @@
 """The Received field: RFC 5321 section 4.4, with the protocol names of RFC 3848."""
 
+import functools
 import re
 from datetime import datetime
 from email.utils import format_datetime
@@ -27,7 +28,13 @@ def received_field(
     # More than one recipient is nobody's business but the sender's (RFC 5321 section 7.6).
     if len(recipients) == 1 and recipients[0].domain:
         lines[-1] += f"\r\n\tfor <{recipients[0]}>"
-    return ("\r\n\t".join(lines) + f";\r\n\t{format_datetime(when)}\r\n").encode("ascii")
+    return ("\r\n\t".join(lines) + f";\r\n\t{_date(when.replace(microsecond=0))}\r\n").encode("ascii")
+
+
+@functools.lru_cache(maxsize=4)
+def _date(second: datetime) -> str:
+    """RFC 5322 section 3.3; the same for every message of a second."""
+    return format_datetime(second)
 
 
 def _protocol(session: Session) -> str:
