@@ -13,6 +13,7 @@ from gateway.relay.client import DownstreamError
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
+from gateway.terms import Encrypt
 
 PROBE_INTERVAL = 60.0
 
@@ -45,7 +46,9 @@ class Capabilities:
 
     async def probe(self) -> None:
         """Greet every downstream; one that does not answer keeps what is known of it."""
-        await asyncio.gather(*(self._probe(destination) for destination in self._destinations))
+        # Many entries lead to one address; it is greeted once.
+        ways = {(endpoint, each.tls) for each in self._destinations for endpoint in each.endpoints}
+        await asyncio.gather(*(self._probe(endpoint, tls) for endpoint, tls in ways))
 
     async def keep_probing(self) -> None:
         """Do so for ever."""
@@ -53,10 +56,9 @@ class Capabilities:
             await asyncio.sleep(PROBE_INTERVAL)
             await self.probe()
 
-    async def _probe(self, destination: Destination) -> None:
-        for endpoint in destination.endpoints:
-            with contextlib.suppress(DownstreamError):
-                self._pool.release(await self._pool.open([endpoint], destination.tls))
+    async def _probe(self, endpoint: Endpoint, tls: Encrypt) -> None:
+        with contextlib.suppress(DownstreamError):
+            self._pool.release(await self._pool.open([endpoint], tls))
 
     def _common(self) -> Offer:
         known = [self._known(destination) for destination in self._destinations]

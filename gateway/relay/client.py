@@ -246,7 +246,7 @@ class ClientConnection(asyncio.Protocol):
                 awaited.exception()  # seen: an abandoned future must not complain later
 
 
-async def connect(endpoint: Endpoint, hostname: str, tls: Encrypt = "may") -> ClientConnection:
+async def connect(endpoint: Endpoint, hostname: str, tls: Encrypt) -> ClientConnection:
     """A connection that has been greeted, and encrypted as far as `tls` asks. Raises DownstreamError."""
     try:
         return await _connect(ClientConnection(endpoint, tls), hostname, tls)

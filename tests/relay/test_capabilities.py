@@ -48,6 +48,14 @@ async def test_what_one_downstream_can_do(pool: Pool, extensions: list[str], off
         assert known.offer() == offer
 
 
+async def test_an_address_of_many_entries_is_greeted_once(pool: Pool):
+    async with FakeMTA(extensions=["8BITMIME"]) as mta:
+        known = capabilities(pool, [mta.address], [mta.address], [mta.address])
+        await known.probe()
+        assert known.offer() == Offer(OURS, eight_bit=True)
+        assert len(mta.conversations) == 1
+
+
 async def test_what_all_of_several_can_do(pool: Pool):
     async with (
         FakeMTA(extensions=["SIZE 3000", "8BITMIME", "DSN"]) as able,
