@@ -1,7 +1,7 @@
 """The header fields the gateway adds on top, and the forged copies of them that it takes out.
 
-This is the only place where content differs from what was received; everything else is passed on
-octet for octet, but for an empty line above content that begins in the middle of a header field.
+This is the only place where content differs from what was received: everything else is passed on
+octet for octet, below the border that `smtp/header.py` puts between it and our fields.
 """
 
 import re

@@ -83,6 +83,7 @@ class Recorder:
         reply = reply or verdict.reply
         assert reply is not None
         reference = new_reference()
+        spoken = reply.with_reference(reference)
         self._write(
             event,
             reference=reference,
@@ -91,9 +92,9 @@ class Recorder:
             reason=verdict.reason,
             policy=judgement.policy,
             detail=verdict.detail,
-            reply=reply.with_reference(reference),
+            reply=spoken,
         )
-        return reply.with_reference(reference)
+        return spoken
 
     def accepted(
         self,

@@ -8,7 +8,6 @@ from datetime import datetime
 from gateway.assembly import Assembly
 from gateway.casefile import CaseFile, Judgement
 from gateway.journal.record import Record, decode, encode, new_reference
-from gateway.pipeline import Pipeline
 from gateway.recorder import Event, Recorder
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Content, Message
@@ -16,7 +15,7 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
 from gateway.smtp.transaction import Stage, Transaction
-from policies.verdict import Decision, reject
+from policies.verdict import reject
 
 WOULD_RELAY = Reply.of(250, "2.0.0", "Would be relayed")
 
@@ -70,19 +69,16 @@ async def _judge_stages(
     assembly: Assembly, case: CaseFile, transactions: Sequence[Transaction]
 ) -> Judgement | None:
     """Ask stage after stage until one says something final."""
-    pipeline: Pipeline = assembly.pipeline()
+    pipeline = assembly.pipeline()
     deadline = asyncio.get_running_loop().time() + assembly.config.gateway.deadline
-    exempt = None
     for tx in transactions:
         own = case.fork(tx.stage)
         ended = await pipeline.judge(tx, own, deadline)
         case.absorb(own)
-        if ended is not None and ended.verdict.is_refusal:
+        # An acceptance at RCPT is about that recipient alone.
+        if ended is not None and (ended.verdict.is_refusal or tx.stage is not Stage.RCPT):
             return ended
-        if ended is not None and ended.verdict.decision is Decision.ACCEPT and tx.stage is not Stage.RCPT:
-            exempt = ended
-            break
-    return exempt
+    return None
 
 
 def _transactions(

@@ -15,6 +15,11 @@ MEMORY_LIMIT = 131_072
 CHUNK = 131_072
 
 
+def content_directory(state_directory: Path) -> Path:
+    """Where files without a name are made, below the state directory."""
+    return state_directory / "spool" / "content"
+
+
 class Spool:
     """Content under construction, then a `gateway.smtp.message.Content`. Close it when done.
 

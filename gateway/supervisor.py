@@ -22,6 +22,7 @@ from gateway.listening import bind
 from gateway.proxy.admission import share_memory
 from gateway.roles.__main__ import END_OF_CONFIG
 from gateway.roles.control import READY
+from gateway.spool import content_directory
 
 START_TIMEOUT = 60.0
 # How long a process may show no life. A policy that computes for longer is held for stuck.
@@ -138,8 +139,9 @@ class Generation:
     def __init__(self, config: Config, sockets: Sequence[socket.socket], roles: Sequence[str]) -> None:
         self.config = config
         self.sockets = sockets
-        self._counts = share_memory(_worker_count(config), len(config.listener))
-        self._workers = [self._worker(number) for number in range(_worker_count(config))]
+        count = config.gateway.workers or len(os.sched_getaffinity(0))
+        self._counts = share_memory(count, len(config.listener))
+        self._workers = [self._worker(number, count) for number in range(count)]
         self._keepers = [Child("journal", config)]
         self._roles = roles
 
@@ -164,13 +166,13 @@ class Generation:
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
         os.close(self._counts)
 
-    def _worker(self, number: int) -> Child:
+    def _worker(self, number: int, count: int) -> Child:
         sockets = [each.fileno() for each in self.sockets]
         arguments = [
             f"--sockets={','.join(map(str, sockets))}",
             f"--counts={self._counts}",
             f"--worker={number}",
-            f"--workers={_worker_count(self.config)}",
+            f"--workers={count}",
         ]
         return Child("smtp", self.config, arguments, [*sockets, self._counts])
 
@@ -255,14 +257,10 @@ def prepare_directories(config: Config) -> None:
     """Make the state directory and what is in it. Raises ConfigError."""
     state = Path(config.gateway.state_directory)
     try:
-        for directory in (Layout(state).spool, state / "spool" / "content"):
+        for directory in (Layout(state).spool, content_directory(state)):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise PermissionError(None, "Permission denied")
     except OSError as error:
         problem = f'"{state}" cannot be used: {error.strerror}'
         raise ConfigError("[gateway]", "state_directory", problem, config.file) from None
-
-
-def _worker_count(config: Config) -> int:
-    return config.gateway.workers or len(os.sched_getaffinity(0))

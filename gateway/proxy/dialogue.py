@@ -86,8 +86,7 @@ class Dialogue:
 
     async def turn_away(self) -> Reply:
         """The refusal instead of a banner where there are too many connections already."""
-        verdict = tempfail("overloaded", code=421, status="4.3.2")
-        return self._refuse(Judgement(verdict, None, Stage.CONNECT.value), Stage.CONNECT)
+        return self._refuse_by_us(tempfail("overloaded", code=421, status="4.3.2"), Stage.CONNECT)
 
     async def helo(self, argument: bytes) -> Reply:
         """HELO: no extensions from here on."""
@@ -140,7 +139,8 @@ class Dialogue:
             return self._refuse_command(error, Stage.MAIL, argument)
         envelope = Envelope(reverse_path, parameters=parameters)
         if size is not None and size > self._service.offer().size:
-            return self._refuse_size(envelope, size)
+            verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
+            return self._refuse_by_us(verdict, Stage.MAIL, envelope)
         return await self._open(envelope)
 
     async def rcpt(self, argument: bytes) -> Reply:
@@ -156,7 +156,7 @@ class Dialogue:
         transaction = await self._opened(self._envelope)
         if len(transaction.recipients) >= MAX_RECIPIENTS:
             verdict = tempfail("too-many-recipients", code=452, status="4.5.3", detail=str(recipient))
-            return self._refuse_by_us(verdict, Stage.RCPT)
+            return self._refuse_by_us(verdict, Stage.RCPT, self._envelope)
         return await transaction.add_recipient(recipient, parameters)
 
     def data(self, argument: bytes) -> Reply:
@@ -225,7 +225,7 @@ class Dialogue:
         self._forget()
         trace = "".join(traceback.format_exception(error))
         verdict = tempfail("internal-error", status="4.3.0", detail=trace)
-        return self._refuse(Judgement(verdict, None, self._stage.value), self._stage, envelope=envelope)
+        return self._refuse_by_us(verdict, self._stage, envelope)
 
     # HELO and EHLO
 
@@ -248,7 +248,7 @@ class Dialogue:
         """Start judging who connected; the dialogue does not wait for it."""
         if self._service.pipeline.has_policies(Stage.CONNECT):
             tx = Transaction(Stage.CONNECT, self._session)
-            judging = self._service.pipeline.judge(tx, self._client_case, self._deadline())
+            judging = self._service.pipeline.judge(tx, self._client_case, self._service.next_deadline())
             self._connecting = self._early = asyncio.create_task(judging)
 
     async def _judge_greeting(self) -> None:
@@ -268,7 +268,7 @@ class Dialogue:
         case.absorb(self._client_case)
         if decided is not None:
             return decided
-        return await self._service.pipeline.judge(tx, case, self._deadline())
+        return await self._service.pipeline.judge(tx, case, self._service.next_deadline())
 
     async def _refusal_at_once(self) -> Judgement | None:
         """With `speak = "connect"`: the refusal to speak now, not at RCPT."""
@@ -314,15 +314,10 @@ class Dialogue:
         case = self._case.fork(Stage.MAIL)
         if early is None:
             tx = Transaction(Stage.MAIL, self._session, envelope)
-            early = await self._service.pipeline.judge(tx, case, self._deadline())
+            early = await self._service.pipeline.judge(tx, case, self._service.next_deadline())
         return MailTransaction(self._service, self._session, envelope, case, early)
 
-    def _refuse_size(self, envelope: Envelope, size: int) -> Reply:
-        verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
-        refusal = Judgement(verdict, None, Stage.MAIL.value)
-        return self._refuse(refusal, Stage.MAIL, envelope=envelope)
-
-    # RCPT
+    # Refusals of our own
 
     def _refuse_command(self, error: CommandError, stage: Stage, argument: bytes) -> Reply:
         """A command that cannot be followed is a refusal like any other, and recorded like one."""
@@ -333,10 +328,11 @@ class Dialogue:
             status=error.reply.status or "5.5.4",
             detail=argument[:500].decode("ascii", "backslashreplace"),
         )
-        return self._refuse_by_us(verdict, stage)
+        return self._refuse_by_us(verdict, stage, self._envelope)
 
-    def _refuse_by_us(self, verdict: Verdict, stage: Stage) -> Reply:
-        return self._refuse(Judgement(verdict, None, stage.value), stage, envelope=self._envelope)
+    def _refuse_by_us(self, verdict: Verdict, stage: Stage, envelope: Envelope | None = None) -> Reply:
+        """A refusal that is no policy's."""
+        return self._refuse(Judgement(verdict, None, stage.value), stage, envelope=envelope)
 
     # Ends
 
@@ -359,9 +355,6 @@ class Dialogue:
         if transaction is None:
             transaction = MailTransaction(self._service, self._session, envelope, self._case, None)
         transaction.record_abort(self._stage, reason)
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._service.deadline
 
 
 async def _cancel(task: "asyncio.Task[object] | None") -> None:

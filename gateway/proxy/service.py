@@ -1,5 +1,6 @@
 """What every dialogue of one listener shares: plain values and the things that do the work."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,3 +39,7 @@ class Service:
     def offer(self) -> Offer:
         """What clients may be promised at the moment."""
         return Offer(self.max_message_size) if self.capabilities is None else self.capabilities.offer()
+
+    def next_deadline(self) -> float:
+        """When what begins now has to be over, in the event loop's time."""
+        return asyncio.get_running_loop().time() + self.deadline

@@ -122,7 +122,7 @@ class MailTransaction:
             return early
         judgement = None
         if not self._is_exempt:
-            judgement = await self._service.pipeline.judge(tx, case, self._deadline())
+            judgement = await self._service.pipeline.judge(tx, case, self._service.next_deadline())
         return case.conclude(judgement)
 
     async def _ask_downstream(self, event: Event, recipient: Path) -> Reply:
@@ -172,7 +172,7 @@ class MailTransaction:
             datetime.now().astimezone(),
         )
         tx = Transaction(Stage.END_OF_DATA, self._session, self._envelope, message, received + message.border)
-        deadline = self._deadline()
+        deadline = self._service.next_deadline()
         judgement = self._early
         if not self._is_exempt:
             judgement = await self._service.pipeline.judge(tx, self._case, deadline)
@@ -225,9 +225,6 @@ class MailTransaction:
     @property
     def _is_exempt(self) -> bool:
         return self._early is not None and self._early.verdict.decision is Decision.ACCEPT
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._service.deadline
 
     def _refuse(self, event: Event, judgement: Judgement, reply: Reply | None = None) -> Reply:
         if event.spoken == Stage.END_OF_DATA.value:

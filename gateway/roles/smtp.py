@@ -27,6 +27,7 @@ from gateway.relay.capabilities import Capabilities
 from gateway.relay.pool import Pool
 from gateway.roles.control import Control
 from gateway.smtp.content import BareNewline
+from gateway.spool import content_directory
 
 # How long a session in the middle of something may go on after SIGTERM.
 GRACE = 30.0
@@ -117,7 +118,7 @@ def _service(shared: _Shared, listener: ListenerSection) -> Service:
         pool=shared.pool,
         recorder=shared.recorder,
         capabilities=shared.capabilities,
-        spool_directory=content_directory(assembly.config),
+        spool_directory=content_directory(Path(gateway.state_directory)),
         speak=gateway.speak,
         deadline=gateway.deadline,
         max_message_size=gateway.max_message_size,
@@ -135,11 +136,6 @@ def _certificate(config: Config, listener: ListenerSection) -> Certificate | Non
     except OSError as error:
         problem = f'"{listener.tls_certificate}" with its key cannot be used: {error.strerror or error}'
         raise ConfigError("[[listener]]", "tls_certificate", problem, config.file) from None
-
-
-def content_directory(config: Config) -> Path:
-    """Where content waits while it is judged."""
-    return Path(config.gateway.state_directory) / "spool" / "content"
 
 
 async def _flush_now_and_then(writer: JournalWriter) -> None:

@@ -4,7 +4,6 @@ Like the other fakes it runs in threads of its own; use it as `with FakeNameserv
 `async with`.
 """
 
-import asyncio
 import collections
 import enum
 import socket
@@ -16,6 +15,8 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
+
+from tests.fakes.server import Fake
 
 _PATIENCE = 10.0
 
@@ -38,7 +39,7 @@ class Mischief(enum.Enum):
 Records = Mapping[str, Sequence[str] | Mischief]
 
 
-class FakeNameserver:
+class FakeNameserver(Fake):
     """Serves `records`: a name without its final dot to IPv4 addresses or to mischief.
 
     Names that are not there get `otherwise`, by default NXDOMAIN with an SOA. `queries` counts
@@ -148,18 +149,6 @@ class FakeNameserver:
                 response.question[0].name = name
                 response.answer[0].name = name
         return response.to_wire()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        return self.start()
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.stop)
 
 
 def _bind_both() -> tuple[socket.socket, socket.socket]:

@@ -5,6 +5,7 @@ gateway in another process, while the fake goes on. Use it as `with FakeX() as f
 `async with FakeX() as fake`; `fake.address` is where it listens.
 """
 
+import abc
 import asyncio
 import contextlib
 import socket
@@ -144,7 +145,31 @@ def say_early(octets: bytes, after: int = 0) -> Behaviour:
     return behave
 
 
-class FakeServer:
+class Fake(abc.ABC):
+    """Something that runs for as long as a block lasts, with `with` and with `async with` alike."""
+
+    @abc.abstractmethod
+    def start(self) -> Self:
+        """Begin."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End, and wait for it."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.stop)
+
+
+class FakeServer(Fake):
     """Listens, counts, remembers. `behaviour` may be changed while it runs.
 
     `conversations` holds one entry for each connection, in order. Given `unix`, a path, it listens
@@ -225,18 +250,6 @@ class FakeServer:
         # EOFError: the peer left in the middle of its request.
         with talk.socket, contextlib.suppress(EOFError):
             self.behaviour(talk)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        return self.start()
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.stop)
 
 
 class Nobody:
