@@ -9,25 +9,17 @@ import traceback
 from collections.abc import Awaitable
 from dataclasses import replace
 
-from gateway.casefile import CaseFile, Judgement
+from gateway.casefile import Judgement
+from gateway.proxy.early import EarlyStages, cancel
+from gateway.proxy.extensions import keywords, mail_parameters, rcpt_parameters
 from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
-from gateway.smtp.command import (
-    DSN_MAIL_PARAMETERS,
-    DSN_RCPT_PARAMETERS,
-    MAIL_PARAMETERS,
-    CommandError,
-    check_known,
-    parse_helo,
-    parse_mail,
-    parse_rcpt,
-    parse_size,
-)
+from gateway.smtp.command import CommandError, check_known, parse_helo, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import TLS, Session
-from gateway.smtp.transaction import Stage, Transaction
+from gateway.smtp.transaction import Stage
 from gateway.spool import Spool
 from policies.verdict import Decision, Verdict, reject, tempfail
 
@@ -49,15 +41,12 @@ JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try a
 
 
 class Dialogue:
-    """One client connection's state: its session, its case file, and the open transaction if any."""
+    """One client connection's state: its session, its early stages, and the open transaction if any."""
 
     def __init__(self, service: Service, session: Session) -> None:
         self._service = service
         self._session = session
-        # About the client as such, and about it under the name it gave last.
-        self._client_case = self._case = CaseFile()
-        self._connecting: asyncio.Task[Judgement | None] | None = None
-        self._early: asyncio.Task[Judgement | None] | None = None
+        self._early = EarlyStages(service)
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None
         self._envelope: Envelope | None = None
@@ -75,8 +64,8 @@ class Dialogue:
 
     async def greet(self) -> Reply:
         """The banner, or the refusal where that is spoken at once."""
-        self._judge_client()
-        refusal = await self._refusal_at_once()
+        self._early.judge_client(self._session)
+        refusal = await self._early.refusal_at_once()
         if refusal is not None:
             # RFC 5321 section 3.1: a server that refuses to serve greets with 554; 421 is for later.
             code = 554 if refusal.verdict.decision is Decision.REJECT else 421
@@ -94,21 +83,9 @@ class Dialogue:
 
     async def ehlo(self, argument: bytes) -> Reply:
         """EHLO: the extensions we offer."""
-        offer = self._service.offer()
-        keywords = {
-            "PIPELINING": True,
-            f"SIZE {offer.size}": True,
-            "8BITMIME": offer.eight_bit,
-            "ENHANCEDSTATUSCODES": True,
-            "DSN": offer.dsn,
-            "STARTTLS": self._service.certificate is not None and self._session.tls is None,
-        }
-        offered = (keyword for keyword, is_offered in keywords.items() if is_offered)
-        return await self._hello(argument, esmtp=True) or Reply(250, None, (self._service.hostname, *offered))
-
-    @property
-    def _offers_dsn(self) -> bool:
-        return self._session.esmtp and self._service.offer().dsn
+        refused = await self._hello(argument, esmtp=True)
+        offered = keywords(self._service, self._session)
+        return refused or Reply(250, None, (self._service.hostname, *offered))
 
     def starttls(self, argument: bytes) -> Reply:
         """STARTTLS: whether the handshake may begin (RFC 3207 section 4)."""
@@ -134,7 +111,7 @@ class Dialogue:
         try:
             reverse_path, parameters = parse_mail(argument)
             size = parse_size(parameters)
-            check_known(parameters, {**MAIL_PARAMETERS, **(DSN_MAIL_PARAMETERS if self._offers_dsn else {})})
+            check_known(parameters, mail_parameters(self._service, self._session))
         except CommandError as error:
             return self._refuse_command(error, Stage.MAIL, argument)
         envelope = Envelope(reverse_path, parameters=parameters)
@@ -149,7 +126,7 @@ class Dialogue:
             return NO_MAIL
         try:
             recipient, parameters = parse_rcpt(argument)
-            check_known(parameters, DSN_RCPT_PARAMETERS if self._offers_dsn else {})
+            check_known(parameters, rcpt_parameters(self._service, self._session))
         except CommandError as error:
             return self._refuse_command(error, Stage.RCPT, argument)
         self._stage = Stage.RCPT
@@ -210,9 +187,8 @@ class Dialogue:
             self._record_abort(self._envelope, transaction, reason)
         opening = self._opening
         self._forget()
-        await _cancel(opening)
-        await _cancel(self._early)
-        await _cancel(self._connecting)
+        await cancel(opening)
+        await self._early.close()
 
     def fail(self, error: Exception) -> Reply:
         """Something of ours broke: nothing of the open transaction can be trusted.
@@ -238,43 +214,9 @@ class Dialogue:
         await self._reset()
         self._session = replace(self._session, helo_name=name, esmtp=esmtp)
         self._stage = Stage.HELO
-        await self._judge_greeting()
-        refusal = await self._refusal_at_once()
+        await self._early.judge_greeting(self._session)
+        refusal = await self._early.refusal_at_once()
         return None if refusal is None else self._refuse(refusal, Stage.HELO)
-
-    # The stages before RCPT, judged while the dialogue goes on
-
-    def _judge_client(self) -> None:
-        """Start judging who connected; the dialogue does not wait for it."""
-        if self._service.pipeline.has_policies(Stage.CONNECT):
-            tx = Transaction(Stage.CONNECT, self._session)
-            judging = self._service.pipeline.judge(tx, self._client_case, self._service.next_deadline())
-            self._connecting = self._early = asyncio.create_task(judging)
-
-    async def _judge_greeting(self) -> None:
-        """Start judging a HELO or EHLO, as if there had been none before."""
-        if self._early is not self._connecting:
-            await _cancel(self._early)
-        self._early, self._case = self._connecting, self._client_case
-        if self._service.pipeline.has_policies(Stage.HELO):
-            self._case = CaseFile()
-            self._early = asyncio.create_task(
-                self._judge_name(Transaction(Stage.HELO, self._session), self._case)
-            )
-
-    async def _judge_name(self, tx: Transaction, case: CaseFile) -> Judgement | None:
-        # Shielded, because the next HELO cancels this.
-        decided = None if self._connecting is None else await asyncio.shield(self._connecting)
-        case.absorb(self._client_case)
-        if decided is not None:
-            return decided
-        return await self._service.pipeline.judge(tx, case, self._service.next_deadline())
-
-    async def _refusal_at_once(self) -> Judgement | None:
-        """With `speak = "connect"`: the refusal to speak now, not at RCPT."""
-        if self._service.speak != "connect" or self._early is None:
-            return None
-        return self._case.conclude(await self._early)
 
     def _refuse(
         self,
@@ -284,7 +226,7 @@ class Dialogue:
         envelope: Envelope | None = None,
         reply: Reply | None = None,
     ) -> Reply:
-        event = Event(session=self._session, case=self._case, spoken=stage.value, envelope=envelope)
+        event = Event(session=self._session, case=self._early.case, spoken=stage.value, envelope=envelope)
         return self._service.recorder.refused(event, refusal, reply)
 
     # MAIL
@@ -309,12 +251,7 @@ class Dialogue:
         return self._transaction
 
     async def _open_transaction(self, envelope: Envelope) -> MailTransaction:
-        # Shielded, because RSET cancels this, and what is asked about the session goes on.
-        early = None if self._early is None else await asyncio.shield(self._early)
-        case = self._case.fork(Stage.MAIL)
-        if early is None:
-            tx = Transaction(Stage.MAIL, self._session, envelope)
-            early = await self._service.pipeline.judge(tx, case, self._service.next_deadline())
+        case, early = await self._early.judge_sender(self._session, envelope)
         return MailTransaction(self._service, self._session, envelope, case, early)
 
     # Refusals of our own
@@ -344,7 +281,7 @@ class Dialogue:
                 self._record_abort(self._envelope, self._transaction, "client-reset")
         opening = self._opening
         self._forget()
-        await _cancel(opening)
+        await cancel(opening)
 
     def _forget(self) -> None:
         self._transaction = None
@@ -353,13 +290,5 @@ class Dialogue:
 
     def _record_abort(self, envelope: Envelope, transaction: MailTransaction | None, reason: str) -> None:
         if transaction is None:
-            transaction = MailTransaction(self._service, self._session, envelope, self._case, None)
+            transaction = MailTransaction(self._service, self._session, envelope, self._early.case, None)
         transaction.record_abort(self._stage, reason)
-
-
-async def _cancel(task: "asyncio.Task[object] | None") -> None:
-    """Cancel a task and wait until it is gone."""
-    if task is None:
-        return
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
