@@ -5,20 +5,24 @@ they need is found by a configured filter and in time, options fit their signatu
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from filters.base import Filter
 from filters.evidence import Finding
 from filters.route import Routes
 from gateway.config import Config, ConfigError
 from gateway.config.options import OptionError, meant, options_of, read_options
-from gateway.config.schema import FilterSection, PolicySection
+from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.plugins import Plugin, PluginError, Plugins, discover
+from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.transaction import Stage
 from policies.policy import Policy
 
 T = TypeVar("T")
@@ -31,11 +35,8 @@ class Assembly:
     config: Config
     filters: tuple[FilterSetting, ...]
     policies: tuple[PolicySetting, ...]
+    profiles: Profiles
     router: Router
-
-    def pipeline(self) -> Pipeline:
-        """A pipeline over these filters and policies."""
-        return Pipeline(self.policies, self.filters)
 
     async def close(self) -> None:
         """Let the filters give back what they hold."""
@@ -58,11 +59,12 @@ def assemble(config: Config) -> Assembly:
     router = _router(config)
     try:
         filters = (*_filters(config, plugins), _routes(router))
-        policies = tuple(_policies(config, plugins))
+        policies = tuple(_policies(config.policies, plugins))
         _check_needs(policies, filters, plugins)
+        profiles = _profiles(config, plugins, policies, filters)
     except ConfigError as error:
         raise error.in_file(config.file) from None
-    return Assembly(config, filters, policies, router)
+    return Assembly(config, filters, policies, profiles, router)
 
 
 def _router(config: Config) -> Router:
@@ -70,7 +72,7 @@ def _router(config: Config) -> Router:
         [
             Destination(
                 relay.domains,
-                tuple(Endpoint.parse(each) for each in relay.address),
+                tuple(replace(Endpoint.parse(each), lmtp=relay.protocol == "lmtp") for each in relay.address),
                 relay.identify,
                 relay.tls,
             )
@@ -113,8 +115,11 @@ def _build(where: str, kind: type[Filter], section: FilterSection) -> Filter:
 # Policies
 
 
-def _policies(config: Config, plugins: Plugins) -> Iterator[PolicySetting]:
-    order, sections = config.policies.order, config.policies.settings
+def _policies(
+    config: PoliciesSection, plugins: Plugins, heading: str = "[policies.{}]"
+) -> Iterator[PolicySetting]:
+    """The policies to ask, in order; `heading` is where a section stands in the file."""
+    order, sections = config.order, config.settings
     for name in order:
         if name not in plugins.policies:
             problem = f"no such policy: {name!r}; {meant(name, plugins.policies)}"
@@ -123,18 +128,18 @@ def _policies(config: Config, plugins: Plugins) -> Iterator[PolicySetting]:
         raise ConfigError("[policies]", "order", "a policy is named twice")
     for name in sections:
         if name not in plugins.policies:
-            raise ConfigError(f"[policies.{name}]", "", f"no such policy; {meant(name, plugins.policies)}")
+            raise ConfigError(heading.format(name), "", f"no such policy; {meant(name, plugins.policies)}")
     # A section is checked even where its policy is not asked: one day it will be.
     settings = {
-        name: _policy(name, sections.get(name, PolicySection()), plugins) for name in (*order, *sections)
+        name: _policy(heading.format(name), name, sections.get(name, PolicySection()), plugins)
+        for name in (*order, *sections)
     }
     for name in order:
         if name not in sections or sections[name].mode != "off":
             yield settings[name]
 
 
-def _policy(name: str, section: PolicySection, plugins: Plugins) -> PolicySetting:
-    where = f"[policies.{name}]"
+def _policy(where: str, name: str, section: PolicySection, plugins: Plugins) -> PolicySetting:
     policy = _load(where, plugins.policies[name])
     options = _options(where, section.options, policy.function, ("mode",))
     return PolicySetting(policy, options, section.mode == "enforce")
@@ -159,6 +164,44 @@ def _options(
         if name in own:
             raise ConfigError(where, name, "is taken: every section of this kind has it; rename the option")
     return read_options(where, values, own, common)
+
+
+# Profiles
+
+
+def _profiles(
+    config: Config,
+    plugins: Plugins,
+    policies: tuple[PolicySetting, ...],
+    filters: tuple[FilterSetting, ...],
+) -> Profiles:
+    general = Profile(Pipeline(policies, filters))
+    return Profiles(general, [_profile(config, section, plugins, filters) for section in config.profile])
+
+
+def _profile(
+    config: Config, section: ProfileSection, plugins: Plugins, filters: tuple[FilterSetting, ...]
+) -> Profile:
+    merged = msgspec.structs.replace(config.policies, settings=_merged(config.policies, section))
+    policies = tuple(_policies(merged, plugins, "[profile.policies.{}]"))
+    _check_needs(policies, filters, plugins)
+    changed = [_load(f"[policies.{name}]", plugins.policies[name]) for name in section.settings]
+    is_early = any(policy.stage.is_before(Stage.RCPT) for policy in changed)
+    return Profile(Pipeline(policies, filters), section.recipients, is_early)
+
+
+def _merged(general: PoliciesSection, profile: ProfileSection) -> dict[str, PolicySection]:
+    """The policies' sections as the profile has them."""
+    sections = dict(general.settings)
+    for name, overrides in profile.settings.items():
+        if name not in general.order:
+            problem = f"is not in [policies] order, so it is never asked; {meant(name, general.order)}"
+            raise ConfigError(f"[profile.policies.{name}]", "", problem)
+        section = sections.get(name, PolicySection())
+        sections[name] = PolicySection(
+            mode=overrides.mode or section.mode, options={**section.options, **overrides.options}
+        )
+    return sections
 
 
 # Between them

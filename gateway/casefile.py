@@ -76,7 +76,8 @@ class CaseFile:
 
     `deferral` is the first verdict that a failure (not a policy's will) led to: mail is tempfailed
     for it unless a later policy knows the message for junk. `unscanned` names the filters that mail
-    may pass without, because the operator said so or because it was too large for them.
+    may pass without, because the operator said so or because it was too large for them. `profile` is
+    the entry of the `[[profile]]` that the opinions are by, `None` for the general settings.
     """
 
     evidence: dict[type[Finding], Gathered] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class CaseFile:
     unscanned: dict[str, str] = field(default_factory=dict)
     elapsed: dict[str, float] = field(default_factory=dict)
     deferral: Judgement | None = None
+    profile: str | None = None
     _origin: "CaseFile | None" = field(default=None, compare=False, repr=False)
     _forked_at: Stage = field(default=Stage.CONNECT, compare=False, repr=False)
 
@@ -103,9 +105,14 @@ class CaseFile:
             dict(self.unscanned),
             dict(self.elapsed),
             self.deferral,
+            self.profile,
             self,
             stage,
         )
+
+    def begun_again(self) -> Self:
+        """The same evidence, and nobody has said anything yet."""
+        return type(self)(dict(self.evidence), _origin=self._origin, _forked_at=self._forked_at)
 
     def absorb(self, other: "CaseFile") -> None:
         """Take over what a fork has learnt since."""
@@ -115,6 +122,7 @@ class CaseFile:
         self.unscanned |= other.unscanned
         self.elapsed |= other.elapsed
         self.deferral = self.deferral or other.deferral
+        self.profile = self.profile or other.profile
 
     def conclude(self, judgement: Judgement | None) -> Judgement | None:
         """The refusal to speak now, if any: a policy's own, else the remembered deferral."""

@@ -39,6 +39,11 @@ def _lines(assembly: Assembly) -> Iterator[str]:
         yield from _section(
             f"[policies.{toml_key(name)}]", {"mode": section.mode, **defaults, **section.options}
         )
+    for profile in config.profile:
+        yield from _section("[[profile]]", {"recipients": profile.recipients})
+        for name, overrides in profile.settings.items():
+            values = {"mode": overrides.mode, **overrides.options}
+            yield from _section(f"[profile.policies.{toml_key(name)}]", values)
     yield from _section("[journal]", msgspec.structs.asdict(config.journal))
 
 

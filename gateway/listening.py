@@ -1,27 +1,72 @@
-"""Sockets to listen on: bound by the supervisor, listened on by the workers."""
+"""Sockets to listen on: bound by the supervisor, or by systemd for it; listened on by the workers."""
 
 import errno
 import os
 import socket
+import stat
 
 from gateway.config import ConfigError
-from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
+
+# sd_listen_fds(3)
+_FIRST_INHERITED = 3
 
 
-def bind(address: str) -> socket.socket:
+def bind(address: str, socket_mode: str) -> socket.socket:
     """A socket that is bound and does not listen: nobody is to connect before somebody can answer.
 
-    Raises ConfigError.
+    `socket_mode` is the octal permissions of a Unix socket. Raises ConfigError.
     """
-    endpoint = Endpoint.parse(address)
+    endpoint = parse_listener(address)
+    try:
+        if isinstance(endpoint, Inherited):
+            return _inherited(endpoint)
+        return _bind_unix(endpoint.path, int(socket_mode, 8)) if endpoint.path else _bind_tcp(endpoint)
+    except OSError as error:
+        raise cannot_listen(address, error) from None
+
+
+def _bind_tcp(endpoint: Endpoint) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((endpoint.host, endpoint.port))
-    except OSError as error:
+    except OSError:
         bound.close()
-        raise cannot_listen(address, error) from None
+        raise
     return bound
+
+
+def _bind_unix(path: str, mode: int) -> socket.socket:
+    """A socket of that name. One that nobody listens on any more is in the way, and is removed."""
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_abandoned(path)
+        bound.bind(path)
+        os.chmod(path, mode)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _remove_abandoned(path: str) -> None:
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def _inherited(wanted: Inherited) -> socket.socket:
+    """A copy of the socket that systemd opened under this name."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        for number, name in enumerate(os.environ.get("LISTEN_FDNAMES", "").split(":")):
+            if name == wanted.name and number < int(os.environ.get("LISTEN_FDS", "0")):
+                return socket.socket(fileno=os.dup(_FIRST_INHERITED + number))
+    raise OSError(errno.ENOENT, "systemd passed no socket of this name")
 
 
 def cannot_listen(address: str, error: OSError) -> ConfigError:

@@ -3,6 +3,7 @@
 Both front ends write their records through this, so a refusal looks the same whoever spoke it.
 """
 
+import traceback
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
-from policies.verdict import Decision
+from policies.verdict import Decision, tempfail
 
 _MAX_DETAIL = 4000
 
@@ -130,6 +131,16 @@ class Recorder:
             reply=reply,
         )
 
+    def failed(self, event: Event, error: Exception) -> Reply:
+        """Record that something of ours broke; the reply to speak, which says nothing about it."""
+        trace = "".join(traceback.format_exception(error))
+        verdict = tempfail("internal-error", status="4.3.0", detail=trace)
+        try:
+            return self.refused(event, Judgement(verdict, None, event.spoken))
+        except JournalFull:
+            assert verdict.reply is not None
+            return verdict.reply
+
     def aborted(self, event: Event, reason: str, detail: str) -> None:
         """Record a transaction that ended without an answer from us."""
         try:
@@ -181,6 +192,7 @@ class Recorder:
                 opinions={name: opinion.as_record() for name, opinion in event.case.opinions.items()},
                 downstream=event.downstream,
                 elapsed=dict(event.case.elapsed),
+                profile=event.case.profile,
             )
         )
 

@@ -20,6 +20,7 @@ from gateway.config.schema import (
     ListenerSection,
     PoliciesSection,
     PolicySection,
+    ProfileSection,
     RelaySection,
 )
 from gateway.config.toml import toml_value
@@ -107,6 +108,11 @@ reject_score = 8.0
 mark_score = 5.0
 mode = "warn"
 
+[[profile]]
+recipients = ["sales@example.com", "@shop.example.com"]
+[profile.policies.spam]
+reject_score = 12.0
+
 [journal]
 retention = 7776000
 """
@@ -132,6 +138,7 @@ def _lines() -> Iterator[str]:
     for name, found in sorted(discover(None).policies.items()):
         if _is_built_in(found.load()):
             yield from _policy(name, found.load())
+    yield from _section("[[profile]]", ProfileSection)
     yield from _section("[journal]", JournalSection)
     yield from _texts()
 

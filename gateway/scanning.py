@@ -8,7 +8,10 @@ from datetime import datetime
 from gateway.assembly import Assembly
 from gateway.casefile import CaseFile, Judgement
 from gateway.journal.record import Record, decode, encode, new_reference
+from gateway.pipeline import Pipeline
+from gateway.profiles import Profile
 from gateway.recorder import Event, Recorder
+from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Content, Message
 from gateway.smtp.reply import Reply
@@ -33,21 +36,35 @@ class RecordCatcher:
         self.records.append(record)
 
 
+def by_profile(assembly: Assembly, envelope: Envelope) -> list[Envelope]:
+    """One envelope for each profile among the recipients: nobody could have sent to all at once."""
+    apart: dict[Profile, list[Path]] = {}
+    for recipient in envelope.recipients:
+        profile, _ = assembly.profiles.find(recipient)
+        apart.setdefault(profile, []).append(recipient)
+    return [replace(envelope, recipients=tuple(each)) for each in apart.values()] or [envelope]
+
+
 async def judge_message(
     assembly: Assembly, session: Session, envelope: Envelope, content: Content, skip: Sequence[Stage] = ()
 ) -> Record:
-    """The record that this message would have had. Stages in `skip` are not judged."""
+    """The record that this message would have had. Stages in `skip` are not judged.
+
+    All recipients are taken to have the profile of the first.
+    """
     catcher = RecordCatcher()
     recorder = Recorder(catcher, assembly.config.gateway.hostname)
     message = Message(content)
-    case = CaseFile()
+    profile, case = assembly.profiles.general, CaseFile()
+    if envelope.recipients:
+        profile, case.profile = assembly.profiles.find(envelope.recipients[0])
     event = Event(
         session=session, case=case, spoken=Stage.END_OF_DATA.value, envelope=envelope, message=message
     )
     reference = new_reference()
-    ended = await _judge_stages(
-        assembly, case, _transactions(assembly, session, envelope, message, reference, skip)
-    )
+    deadline = asyncio.get_running_loop().time() + assembly.config.gateway.deadline
+    transactions = _transactions(assembly, session, envelope, message, reference, skip)
+    ended = await _judge_stages(profile.pipeline, case, transactions, deadline)
     refusal = case.conclude(ended) or _not_routed(assembly, envelope)
     if refusal is not None:
         recorder.refused(event, refusal)
@@ -66,11 +83,9 @@ def _not_routed(assembly: Assembly, envelope: Envelope) -> Judgement | None:
 
 
 async def _judge_stages(
-    assembly: Assembly, case: CaseFile, transactions: Sequence[Transaction]
+    pipeline: Pipeline, case: CaseFile, transactions: Sequence[Transaction], deadline: float
 ) -> Judgement | None:
     """Ask stage after stage until one says something final."""
-    pipeline = assembly.pipeline()
-    deadline = asyncio.get_running_loop().time() + assembly.config.gateway.deadline
     for tx in transactions:
         own = case.fork(tx.stage)
         ended = await pipeline.judge(tx, own, deadline)

@@ -241,7 +241,7 @@ class Supervisor:
         try:
             for listener in config.listener:
                 if listener.address not in self._sockets:
-                    self._sockets[listener.address] = bind(listener.address)
+                    self._sockets[listener.address] = bind(listener.address, listener.socket_mode)
         except ConfigError as error:
             raise error.in_file(config.file) from None
         return [self._sockets[listener.address] for listener in config.listener]

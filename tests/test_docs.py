@@ -17,6 +17,7 @@ from gateway.config.schema import (
     ListenerSection,
     PoliciesSection,
     PolicySection,
+    ProfileSection,
     RelaySection,
 )
 from gateway.journal.record import STAGES, VERDICTS, Record
@@ -36,6 +37,7 @@ SECTIONS = {
     "[filters.NAME]": FilterSection,
     "[policies]": PoliciesSection,
     "[policies.NAME]": PolicySection,
+    "[[profile]]": ProfileSection,
     "[journal]": JournalSection,
 }
 

@@ -16,7 +16,7 @@ from gateway.config import Config, load
 from gateway.journal.explain import explain
 from gateway.journal.record import Record, encode
 from gateway.log import configure_logging
-from gateway.scanning import judge_message
+from gateway.scanning import by_profile, judge_message
 from gateway.smtp.address import NULL_PATH, PathError, parse_address
 from gateway.smtp.address import Path as Mailbox
 from gateway.smtp.content import normalized
@@ -101,10 +101,11 @@ async def _scan(
     try:
         for file in files:
             spool = _received(file)
-            record = await judge_message(assembly, session, envelope, spool, skip)
+            for each in by_profile(assembly, envelope):
+                record = await judge_message(assembly, session, each, spool, skip)
+                _show(file, record, as_json)
+                verdicts.add(record.verdict)
             spool.close()
-            _show(file, record, as_json)
-            verdicts.add(record.verdict)
     finally:
         await assembly.close()
     return verdicts

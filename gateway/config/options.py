@@ -146,8 +146,8 @@ def _describe(info: msgspec.inspect.Type) -> str:
             return "true or false"
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             return _describe_number(info)
-        case msgspec.inspect.StrType():
-            return "a string"
+        case msgspec.inspect.StrType(pattern=pattern):
+            return "a string" if pattern is None else f"a string that matches {pattern}"
         case msgspec.inspect.NoneType():
             return "nothing"
         case msgspec.inspect.UnionType(types=types):

@@ -2,6 +2,7 @@
 
 import socket
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,15 +17,19 @@ from gateway.config.schema import (
     JournalSection,
     ListenerSection,
     PoliciesSection,
+    PolicyOverrides,
     PolicySection,
+    ProfileSection,
     RelaySection,
 )
 from gateway.smtp.domains import check_domains
-from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
+from gateway.smtp.mailboxes import check_mailboxes
 
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V")
 
-_SECTIONS = ("gateway", "listener", "relay", "filters", "policies", "journal")
+_SECTIONS = ("gateway", "listener", "relay", "filters", "policies", "profile", "journal")
 
 
 def load(file: Path) -> Config:
@@ -57,10 +62,11 @@ def _read(file: Path, tables: dict[str, Any]) -> Config:
     config = Config(
         file=file,
         gateway=msgspec.structs.replace(gateway, hostname=_hostname(gateway.hostname)),
-        listener=_read_list("[[listener]]", tables.get("listener"), ListenerSection),
-        relay=_read_list("[[relay]]", tables.get("relay"), RelaySection),
+        listener=_read_list("[[listener]]", tables.get("listener"), _reader(ListenerSection)),
+        relay=_read_list("[[relay]]", tables.get("relay"), _reader(RelaySection)),
         filters=_read_filters(tables.get("filters", {})),
         policies=_read_policies(tables.get("policies", {})),
+        profile=_read_list("[[profile]]", tables["profile"], _read_profile) if "profile" in tables else (),
         journal=read_table("[journal]", tables.get("journal", {}), JournalSection),
     )
     _check_addresses(config)
@@ -74,7 +80,11 @@ def _hostname(configured: str) -> str:
     return name
 
 
-def _read_list(section: str, tables: object, kind: type[T]) -> tuple[T, ...]:
+def _reader(kind: type[T]) -> Callable[[str, object], T]:
+    return lambda section, table: read_table(section, table, kind)
+
+
+def _read_list(section: str, tables: object, read: Callable[[str, object], T]) -> tuple[T, ...]:
     """An array of tables with at least one entry; errors of a later one say which it is."""
     if isinstance(tables, dict):
         raise ConfigError(section, "", "needs two brackets on either side, for there can be several")
@@ -83,10 +93,10 @@ def _read_list(section: str, tables: object, kind: type[T]) -> tuple[T, ...]:
     entries = []
     for number, table in enumerate(tables, 1):
         try:
-            entries.append(read_table(section, table, kind))
+            entries.append(read(section, table))
         except ConfigError as error:
             which = f" (entry {number})" if len(tables) > 1 else ""
-            raise ConfigError(section, error.key, error.problem + which) from None
+            raise ConfigError(error.section, error.key, error.problem + which) from None
     return tuple(entries)
 
 
@@ -117,6 +127,25 @@ def _read_policy(section: str, table: object) -> PolicySection:
     return PolicySection(**common, options=options)
 
 
+def _read_profile(section: str, table: object) -> ProfileSection:
+    values = as_table(section, table)
+    check_known(section, values, ["recipients", "policies"])
+    plain = {key: value for key, value in values.items() if key != "policies"}
+    profile = read_table(section, plain, ProfileSection)
+    try:
+        check_mailboxes(profile.recipients)
+    except ValueError as error:
+        raise ConfigError(section, "recipients", str(error)) from None
+    policies = as_table("[profile.policies]", values.get("policies", {}))
+    settings = {name: _read_overrides(name, value) for name, value in policies.items()}
+    return msgspec.structs.replace(profile, settings=settings)
+
+
+def _read_overrides(name: str, table: object) -> PolicyOverrides:
+    common, options = _split(f"[profile.policies.{name}]", table, PolicySection)
+    return PolicyOverrides(**common, options=options)
+
+
 def _split(section: str, table: object, kind: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys that every filter (or policy) has, read; and the rest, which are its own options."""
     values = as_table(section, table)
@@ -127,12 +156,9 @@ def _split(section: str, table: object, kind: type[msgspec.Struct]) -> tuple[dic
 
 def _check_addresses(config: Config) -> None:
     """Addresses are addresses, none twice, and mail does not come straight back to us."""
-    listening: list[Endpoint] = []
+    listening: list[Endpoint | Inherited] = []
     for listener in config.listener:
-        endpoint = _endpoint("[[listener]]", listener.address)
-        if endpoint.path:
-            problem = f'"{listener.address}" will not do; allowed: "host:port", "[v6-address]:port"'
-            raise ConfigError("[[listener]]", "address", problem)
+        endpoint = _endpoint("[[listener]]", listener.address, parse_listener)
         if endpoint in listening:
             raise ConfigError("[[listener]]", "address", f"{endpoint} is given twice")
         listening.append(endpoint)
@@ -140,8 +166,8 @@ def _check_addresses(config: Config) -> None:
     for relay in config.relay:
         _check_domains(relay.domains)
         for address in relay.address:
-            endpoint = _endpoint("[[relay]]", address)
-            if any(_leads_to(endpoint, listener) for listener in listening):
+            target = _endpoint("[[relay]]", address, Endpoint.parse)
+            if any(_leads_to(target, listener) for listener in listening):
                 problem = f"{address} is a listener of this gateway: mail would loop"
                 raise ConfigError("[[relay]]", "address", problem)
 
@@ -154,16 +180,18 @@ def _check_tls(listener: ListenerSection) -> None:
         raise ConfigError("[[listener]]", "tls_implicit", "needs tls_certificate and tls_key")
 
 
-def _leads_to(endpoint: Endpoint, listener: Endpoint) -> bool:
+def _leads_to(endpoint: Endpoint, listener: Endpoint | Inherited) -> bool:
     """Whether a connection to `endpoint` certainly arrives at `listener`."""
+    if isinstance(listener, Inherited):
+        return False
     is_local = endpoint.host in {"localhost", "::1"} or endpoint.host.startswith("127.")
     takes_local = listener.host in {"0.0.0.0", "::"}
     return endpoint == listener or (endpoint.port == listener.port and is_local and takes_local)
 
 
-def _endpoint(section: str, text: str) -> Endpoint:
+def _endpoint(section: str, text: str, parse: Callable[[str], V]) -> V:
     try:
-        return Endpoint.parse(text)
+        return parse(text)
     except ValueError as error:
         raise ConfigError(section, "address", str(error)) from None
 

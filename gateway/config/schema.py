@@ -67,8 +67,20 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
 class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
     """Where clients connect. One section for each address."""
 
-    protocol: Annotated[Literal["smtp"], Meta(description="What is spoken there.")] = "smtp"
-    address: Annotated[str, Meta(description="`host:port` or `[v6-address]:port`.")]
+    protocol: Annotated[
+        Literal["smtp", "lmtp"],
+        Meta(description="What is spoken there; LMTP (RFC 2033) has a reply for each recipient."),
+    ] = "smtp"
+    address: Annotated[
+        str,
+        Meta(
+            description="`host:port`, `[v6-address]:port`, `unix:/path`, or `systemd:NAME` for a socket that "
+            "systemd has opened."
+        ),
+    ]
+    socket_mode: Annotated[
+        str, Meta(pattern="^[0-7]{3}$", description="Permissions of a Unix socket, in octal.")
+    ] = "660"
     tls_certificate: Annotated[
         str, Meta(description="PEM file with the certificate chain. STARTTLS is offered where it is set.")
     ] = ""
@@ -108,7 +120,13 @@ class RelaySection(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(min_length=1, description="`host:port` or `unix:/path`; tried in order."),
     ]
-    protocol: Annotated[Literal["smtp"], Meta(description="What is spoken there.")] = "smtp"
+    protocol: Annotated[
+        Literal["smtp", "lmtp"],
+        Meta(
+            description="What is spoken there. LMTP answers for each recipient: a client that cannot take "
+            "that (PRDR, LMTP) sends to one recipient at a time."
+        ),
+    ] = "smtp"
     tls: Annotated[
         Encrypt,
         Meta(
@@ -168,6 +186,32 @@ class PoliciesSection(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, PolicySection] = {}
 
 
+class PolicyOverrides(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy's section in a profile: what it leaves out is as in `[policies.NAME]`."""
+
+    mode: Mode | None = None
+    options: dict[str, Any] = {}
+
+
+class ProfileSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Other settings for some recipients. The first one that names the recipient is used.
+
+    `[profile.policies.NAME]` below it has keys of `[policies.NAME]`; those it leaves out are as they are
+    there. All recipients of one message have the same profile, unless the client takes a reply for each
+    (PRDR, LMTP): another one is told 452 4.5.3, and the sender sends to it separately.
+    """
+
+    recipients: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description='`"user@example.com"`, `"@example.com"` for a domain, `"@.example.com"` for its '
+            "subdomains.",
+        ),
+    ]
+    settings: dict[str, PolicyOverrides] = {}
+
+
 class JournalSection(msgspec.Struct, frozen=True, kw_only=True):
     """The records of decisions."""
 
@@ -187,4 +231,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     relay: tuple[RelaySection, ...]
     filters: dict[str, FilterSection]
     policies: PoliciesSection
+    profile: tuple[ProfileSection, ...] = ()
     journal: JournalSection

@@ -34,6 +34,8 @@ def _facts(record: Record) -> Iterator[tuple[str, ...]]:
     yield "Client", _client(record.client)
     yield "Sender", record.reverse_path or "not given yet"
     yield "Recipients", " ".join(record.recipients) or "none"
+    if record.profile:
+        yield "Profile", f"the first [[profile]] with {record.profile}"
     if record.message:
         yield from _message(record.message)
     yield "Reply", _reply(record.reply)

@@ -65,7 +65,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     for the null one and null before MAIL. `evidence` maps an evidence type to its fields with
     `source` and `elapsed`, or to `unavailable` or `skipped` with the cause. `opinions` maps a policy
     to `verdict` (null for no opinion), `reason`, `detail`, `mode` and `stage`. `elapsed` is seconds
-    per stage.
+    per stage. `profile` is the entry of a `[[profile]]` that named the recipient, null for the general
+    settings.
     """
 
     version: int = SCHEMA_VERSION
@@ -88,6 +89,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     opinions: dict[str, dict[str, Any]] = {}
     downstream: DownstreamRecord | None = None
     elapsed: dict[str, float] = {}
+    profile: str | None = None
 
 
 def new_reference() -> str:

@@ -5,13 +5,12 @@ means is the dialogue's business, what octets are is the stream's.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from gateway.journal.writer import JournalFull
 from gateway.proxy.admission import Admission
 from gateway.proxy.budget import Budget
 from gateway.proxy.certificate import Certificate, negotiated
@@ -26,11 +25,12 @@ from gateway.smtp.session import Session
 LINE_TOO_LONG = Reply.of(500, "5.5.2", "Line too long")
 NOT_RECOGNIZED = Reply.of(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
-LOCAL_PROBLEM = Reply.of(451, "4.3.0", "Temporary local problem, please try again later")
 TIMED_OUT = Reply.of(421, "4.4.2", "Timed out, closing the connection")
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Shutting down, please try again later")
 NOT_SMTP = Reply.of(421, "4.7.0", "This is an SMTP server, closing the connection")
 HELP = Reply.of(214, "2.0.0", "See RFC 5321")
+
+T = TypeVar("T")
 
 _log = structlog.get_logger()
 
@@ -180,6 +180,9 @@ class ClientConnection(ClientStream):
     async def smtp_EHLO(self, arg: str) -> None:
         await self._answer_with(self._dialogue.ehlo(_octets(arg)))
 
+    async def smtp_LHLO(self, arg: str) -> None:
+        await self._answer_with(self._dialogue.lhlo(_octets(arg)))
+
     async def smtp_MAIL(self, arg: str | None) -> None:
         await self._answer_with(self._dialogue.mail(_octets(arg)))
 
@@ -231,22 +234,28 @@ class ClientConnection(ClientStream):
 
     async def _answer_with(self, answer: Awaitable[Reply]) -> Reply:
         """Speak the dialogue's reply. Whatever breaks in there, the client is told to come again."""
-        self._is_busy = True
-        try:
-            reply = await answer
-        except Exception as error:
-            _log.exception("a command failed", listener=self._service.listener)
-            reply = self._fail(error)
-        finally:
-            self._is_busy = False
+        answered = await self._attempt(answer)
+        reply = self._dialogue.fail(answered) if isinstance(answered, Exception) else answered
         self._reply(reply)
         return reply
 
-    def _fail(self, error: Exception) -> Reply:
+    async def _answer_with_each(self, answer: Awaitable[Sequence[Reply]], due: int) -> Sequence[Reply]:
+        """The same where several replies may be due."""
+        answered = await self._attempt(answer)
+        replies = [self._dialogue.fail(answered)] * due if isinstance(answered, Exception) else answered
+        for reply in replies:
+            self._reply(reply)
+        return replies
+
+    async def _attempt(self, work: Awaitable[T]) -> T | Exception:
+        self._is_busy = True
         try:
-            return self._dialogue.fail(error)
-        except JournalFull:
-            return LOCAL_PROBLEM
+            return await work
+        except Exception as error:
+            _log.exception("a command failed", listener=self._service.listener)
+            return error
+        finally:
+            self._is_busy = False
 
     def _reply(self, reply: Reply) -> None:
         # 4xx is nobody's mistake: the sender shall come again, and not be hung up on for that.
@@ -259,14 +268,19 @@ class ClientConnection(ClientStream):
         spool, reader = self._dialogue.spool(), ContentReader(self._service.bare_newline)
         if not await self._read_content(spool, reader):
             return
-        reply = await self._answer_with(self._dialogue.end_of_data(spool, reader.must_refuse))
-        if reply.is_positive:
+        decided = self._dialogue.end_of_data(spool, reader.must_refuse)
+        replies = await self._answer_with_each(decided, self._dialogue.replies_due)
+        if any(reply.is_positive for reply in replies):
             self._budget.note_mail()
         self._give_content_back()
 
 
+# Who connects to a Unix socket, whose permissions say who may, is on this machine.
+_LOCAL_PEER = ("127.0.0.1", 0)
+
+
 def _describe_session(transport: asyncio.BaseTransport, service: Service) -> Session:
-    peer = transport.get_extra_info("peername")
+    peer = transport.get_extra_info("peername") or _LOCAL_PEER
     address = ip_address(peer[0].partition("%")[0])
     encryption = transport.get_extra_info("ssl_object")
     return Session(

@@ -5,8 +5,7 @@ known here and no byte is read; `connection` does that.
 """
 
 import asyncio
-import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from gateway.casefile import Judgement
@@ -15,6 +14,7 @@ from gateway.proxy.extensions import keywords, mail_parameters, rcpt_parameters
 from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
+from gateway.smtp import prdr
 from gateway.smtp.command import CommandError, check_known, parse_helo, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
@@ -32,9 +32,14 @@ START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
 NO_TLS = Reply.of(502, "5.5.1", "TLS is not offered")
 ENCRYPTED_ALREADY = Reply.of(503, "5.5.1", "TLS is active already")
 NO_HELO = Reply.of(503, "5.5.1", "Say EHLO first")
+NO_LHLO = Reply.of(503, "5.5.1", "Say LHLO first")
+THIS_IS_LMTP = Reply.of(500, "5.5.1", "This is LMTP, say LHLO")
+THIS_IS_SMTP = Reply.of(500, "5.5.1", "This is SMTP, say EHLO")
 NO_MAIL = Reply.of(503, "5.5.1", "Say MAIL first")
 NESTED_MAIL = Reply.of(503, "5.5.1", "A transaction is open already")
 NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
+# RFC 2033 section 4.2 wants this code.
+NO_RECIPIENTS_LMTP = Reply.of(503, "5.5.1", "No valid recipients")
 NO_ARGUMENT = Reply.of(501, "5.5.4", "This command takes no argument")
 CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, but will take mail and try")
 JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
@@ -50,6 +55,7 @@ class Dialogue:
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None
         self._envelope: Envelope | None = None
+        self._answers_for_each = service.lmtp
         self._stage = Stage.CONNECT
 
     @property
@@ -60,7 +66,7 @@ class Dialogue:
     def lose_client(self) -> None:
         """Nobody will hear the reply to a message that the downstream has already."""
         if self._transaction is not None:
-            self._transaction.client_has_gone = True
+            self._transaction.lose_client()
 
     async def greet(self) -> Reply:
         """The banner, or the refusal where that is spoken at once."""
@@ -71,7 +77,8 @@ class Dialogue:
             code = 554 if refusal.verdict.decision is Decision.REJECT else 421
             reply = None if refusal.verdict.reply is None else replace(refusal.verdict.reply, code=code)
             return self._refuse(refusal, Stage.CONNECT, reply=reply)
-        return Reply.of(220, None, f"{self._service.hostname} ESMTP Sluicegate")
+        protocol = "LMTP" if self._service.lmtp else "ESMTP"
+        return Reply.of(220, None, f"{self._service.hostname} {protocol} Sluicegate")
 
     async def turn_away(self) -> Reply:
         """The refusal instead of a banner where there are too many connections already."""
@@ -79,10 +86,19 @@ class Dialogue:
 
     async def helo(self, argument: bytes) -> Reply:
         """HELO: no extensions from here on."""
+        if self._service.lmtp:
+            return THIS_IS_LMTP
         return await self._hello(argument, esmtp=False) or Reply.of(250, None, self._service.hostname)
 
     async def ehlo(self, argument: bytes) -> Reply:
         """EHLO: the extensions we offer."""
+        return THIS_IS_LMTP if self._service.lmtp else await self._greeted(argument)
+
+    async def lhlo(self, argument: bytes) -> Reply:
+        """LHLO: what EHLO is, in LMTP (RFC 2033 section 4.1)."""
+        return await self._greeted(argument) if self._service.lmtp else THIS_IS_SMTP
+
+    async def _greeted(self, argument: bytes) -> Reply:
         refused = await self._hello(argument, esmtp=True)
         offered = keywords(self._service, self._session)
         return refused or Reply(250, None, (self._service.hostname, *offered))
@@ -103,7 +119,7 @@ class Dialogue:
     async def mail(self, argument: bytes) -> Reply:
         """MAIL: opens a transaction."""
         if self._session.helo_name is None:
-            return NO_HELO
+            return NO_LHLO if self._service.lmtp else NO_HELO
         if self._envelope is not None:
             return NESTED_MAIL
         if self._service.recorder.is_full:
@@ -114,7 +130,10 @@ class Dialogue:
             check_known(parameters, mail_parameters(self._service, self._session))
         except CommandError as error:
             return self._refuse_command(error, Stage.MAIL, argument)
-        envelope = Envelope(reverse_path, parameters=parameters)
+        self._answers_for_each = self._service.lmtp or prdr.KEYWORD in parameters
+        # Between the client and us: what the downstream answers to each of our groups is one reply.
+        passed_on = {keyword: value for keyword, value in parameters.items() if keyword != prdr.KEYWORD}
+        envelope = Envelope(reverse_path, parameters=passed_on)
         if size is not None and size > self._service.offer().size:
             verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
             return self._refuse_by_us(verdict, Stage.MAIL, envelope)
@@ -131,7 +150,7 @@ class Dialogue:
             return self._refuse_command(error, Stage.RCPT, argument)
         self._stage = Stage.RCPT
         transaction = await self._opened(self._envelope)
-        if len(transaction.recipients) >= MAX_RECIPIENTS:
+        if transaction.recipient_count >= MAX_RECIPIENTS:
             verdict = tempfail("too-many-recipients", code=452, status="4.5.3", detail=str(recipient))
             return self._refuse_by_us(verdict, Stage.RCPT, self._envelope)
         return await transaction.add_recipient(recipient, parameters)
@@ -142,8 +161,8 @@ class Dialogue:
             return NO_MAIL
         if argument:
             return NO_ARGUMENT
-        if self._transaction is None or not self._transaction.recipients:
-            return NO_RECIPIENTS
+        if not self._recipient_count:
+            return NO_RECIPIENTS_LMTP if self._service.lmtp else NO_RECIPIENTS
         if self._service.recorder.is_full:
             return JOURNAL_FULL
         self._stage = Stage.END_OF_DATA
@@ -153,12 +172,21 @@ class Dialogue:
         """Where the content goes."""
         return Spool(self._service.spool_directory, self._service.max_message_size)
 
-    async def end_of_data(self, spool: Spool, has_bare_newline: bool) -> Reply:
-        """The decisive reply. The transaction is over with it."""
+    @property
+    def _recipient_count(self) -> int:
+        return 0 if self._transaction is None else self._transaction.recipient_count
+
+    @property
+    def replies_due(self) -> int:
+        """How many replies the client expects to the end of data (RFC 2033 section 4.2)."""
+        return self._recipient_count if self._service.lmtp else 1
+
+    async def end_of_data(self, spool: Spool, has_bare_newline: bool) -> Sequence[Reply]:
+        """The decisive replies. The transaction is over with them."""
         assert self._transaction is not None
-        reply = await self._transaction.finish(spool, has_bare_newline)
+        replies = await self._transaction.finish(spool, has_bare_newline)
         self._forget()
-        return reply
+        return replies if self._service.lmtp else prdr.block(replies)
 
     async def rset(self, argument: bytes) -> Reply:
         """RSET: drops the transaction."""
@@ -191,17 +219,12 @@ class Dialogue:
         await self._early.close()
 
     def fail(self, error: Exception) -> Reply:
-        """Something of ours broke: nothing of the open transaction can be trusted.
-
-        The reply to speak; raises JournalFull where that cannot be recorded.
-        """
-        envelope = self._envelope
+        """Something of ours broke: nothing of the open transaction can be trusted. The reply to speak."""
+        event = self._event(self._stage, self._envelope)
         if self._transaction is not None:
             self._transaction.drop()
         self._forget()
-        trace = "".join(traceback.format_exception(error))
-        verdict = tempfail("internal-error", status="4.3.0", detail=trace)
-        return self._refuse_by_us(verdict, self._stage, envelope)
+        return self._service.recorder.failed(event, error)
 
     # HELO and EHLO
 
@@ -212,7 +235,7 @@ class Dialogue:
         except CommandError as error:
             return error.reply
         await self._reset()
-        self._session = replace(self._session, helo_name=name, esmtp=esmtp)
+        self._session = replace(self._session, helo_name=name, esmtp=esmtp, lmtp=self._service.lmtp)
         self._stage = Stage.HELO
         await self._early.judge_greeting(self._session)
         refusal = await self._early.refusal_at_once()
@@ -226,8 +249,10 @@ class Dialogue:
         envelope: Envelope | None = None,
         reply: Reply | None = None,
     ) -> Reply:
-        event = Event(session=self._session, case=self._early.case, spoken=stage.value, envelope=envelope)
-        return self._service.recorder.refused(event, refusal, reply)
+        return self._service.recorder.refused(self._event(stage, envelope), refusal, reply)
+
+    def _event(self, stage: Stage, envelope: Envelope | None) -> Event:
+        return Event(session=self._session, case=self._early.case, spoken=stage.value, envelope=envelope)
 
     # MAIL
 
@@ -252,7 +277,7 @@ class Dialogue:
 
     async def _open_transaction(self, envelope: Envelope) -> MailTransaction:
         case, early = await self._early.judge_sender(self._session, envelope)
-        return MailTransaction(self._service, self._session, envelope, case, early)
+        return MailTransaction(self._service, self._session, envelope, case, early, self._answers_for_each)
 
     # Refusals of our own
 
@@ -277,7 +302,7 @@ class Dialogue:
         """RSET, EHLO, QUIT: the client gave the transaction up itself."""
         if self._transaction is not None:
             self._transaction.drop()
-            if self._envelope is not None and self._transaction.recipients:
+            if self._envelope is not None and self._recipient_count:
                 self._record_abort(self._envelope, self._transaction, "client-reset")
         opening = self._opening
         self._forget()

@@ -1,10 +1,12 @@
 """What one client is offered in the reply to EHLO, and which parameters it may use for that."""
 
 from gateway.proxy.service import Service
+from gateway.smtp import prdr
 from gateway.smtp.command import (
     DSN_MAIL_PARAMETERS,
     DSN_RCPT_PARAMETERS,
     MAIL_PARAMETERS,
+    PRDR_MAIL_PARAMETERS,
     KnownParameters,
 )
 from gateway.smtp.session import Session
@@ -19,6 +21,7 @@ def keywords(service: Service, session: Session) -> tuple[str, ...]:
         "8BITMIME": offer.eight_bit,
         "ENHANCEDSTATUSCODES": True,
         "DSN": offer.dsn,
+        prdr.KEYWORD: not service.lmtp,
         "STARTTLS": service.certificate is not None and session.tls is None,
     }
     return tuple(keyword for keyword, is_offered in offered.items() if is_offered)
@@ -26,7 +29,11 @@ def keywords(service: Service, session: Session) -> tuple[str, ...]:
 
 def mail_parameters(service: Service, session: Session) -> KnownParameters:
     """The parameters that this client may give with MAIL."""
-    return {**MAIL_PARAMETERS, **(DSN_MAIL_PARAMETERS if _has_dsn(service, session) else {})}
+    return {
+        **MAIL_PARAMETERS,
+        **(DSN_MAIL_PARAMETERS if _has_dsn(service, session) else {}),
+        **(PRDR_MAIL_PARAMETERS if session.esmtp and not service.lmtp else {}),
+    }
 
 
 def rcpt_parameters(service: Service, session: Session) -> KnownParameters:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.pipeline import Pipeline
+from gateway.profiles import Profiles
 from gateway.proxy.certificate import Certificate
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities, Offer
@@ -23,7 +24,7 @@ class Service:
 
     hostname: str
     listener: str
-    pipeline: Pipeline
+    profiles: Profiles
     router: Router
     pool: Pool
     recorder: Recorder
@@ -35,6 +36,12 @@ class Service:
     bare_newline: BareNewline = BareNewline.REJECT
     certificate: Certificate | None = None
     tls_implicit: bool = False
+    lmtp: bool = False
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The general settings' filters and policies, for what is judged before a recipient is named."""
+        return self.profiles.general.pipeline
 
     def offer(self) -> Offer:
         """What clients may be promised at the moment."""

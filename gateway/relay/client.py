@@ -98,11 +98,14 @@ class ClientConnection(asyncio.Protocol):
         await self.hello(hostname)
 
     async def hello(self, hostname: str) -> None:
-        """Say EHLO, HELO where that is unknown. Raises DownstreamError."""
-        reply = await self.ask(b"EHLO " + hostname.encode("ascii"))
+        """Say EHLO, HELO where that is unknown; LHLO to LMTP (RFC 2033). Raises DownstreamError."""
+        verb = b"LHLO " if self.endpoint.lmtp else b"EHLO "
+        reply = await self.ask(verb + hostname.encode("ascii"))
         if reply.is_positive:
             self.extensions = _extensions(reply)
             return
+        if self.endpoint.lmtp:
+            raise DownstreamError(f"{self.endpoint}: LHLO answered with {reply}")
         reply = await self.ask(b"HELO " + hostname.encode("ascii"))
         if not reply.is_positive:
             raise DownstreamError(f"{self.endpoint}: HELO answered with {reply}")

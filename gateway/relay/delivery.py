@@ -28,11 +28,16 @@ _Recipient = tuple[Path, Parameters]
 
 
 class Delivery:
-    """The downstream half of one transaction. End it with `commit` or `abandon`, never with neither."""
+    """The downstream half of one transaction. End it with `commit` or `abandon`, never with neither.
+
+    `replies` are the downstream's decisive ones, one for each recipient it had accepted, in order and
+    as far as it has given them.
+    """
 
     def __init__(self, pool: Pool, destination: Destination, session: Session, envelope: Envelope) -> None:
         self.destination = destination
         self.is_committed = False
+        self.replies: list[Reply] = []
         self._pool = pool
         self._session = session
         self._envelope = envelope
@@ -58,17 +63,17 @@ class Delivery:
             self._accepted.append(recipient)
         return reply
 
-    async def commit(self, chunks: Iterable[bytes]) -> Reply:
-        """Hand over the content; the downstream's decisive reply. Raises DownstreamError."""
+    async def commit(self, chunks: Iterable[bytes]) -> None:
+        """Hand over the content. Raises DownstreamError where one of `replies` does not come."""
         connection, reply = await self._start_data()
         if reply.code != 354:
             self._in_data = False
             self.abandon()
-            return reply
-        reply = await self._send_content(connection, chunks)
+            self._answer_for_all(reply)
+            return
+        await self._send_content(connection, chunks)
         self._in_data = self._needs_reset = False
         self._release()
-        return reply
 
     def abandon(self) -> None:
         """Give the transaction up, wherever it is; the downstream delivers nothing.
@@ -148,26 +153,35 @@ class Delivery:
         self._in_data = True
         return connection, await connection.start_data()
 
-    async def _send_content(self, connection: ClientConnection, chunks: Iterable[bytes]) -> Reply:
+    async def _send_content(self, connection: ClientConnection, chunks: Iterable[bytes]) -> None:
         """Everything up to the end of data, then, in one piece and without return, that."""
-        final = connection.expect()
+        finals = [connection.expect() for _ in (self._accepted if connection.endpoint.lmtp else [None])]
         pieces = iter(stuffed(chunks))
         piece = next(pieces)
         for following in pieces:
-            if not await _goes_on(connection, piece, final):
-                return await self._refused_midway(connection, final)
+            if not await _goes_on(connection, piece, finals[0]):
+                await self._refused_midway(connection, finals[0])
+                return
             piece = following
         self.is_committed = connection.is_open
         await connection.write(piece)
-        return await connection.reply_to(final, FINAL_REPLY_TIMEOUT)
+        for final in finals:
+            reply = await connection.reply_to(final, FINAL_REPLY_TIMEOUT)
+            if connection.endpoint.lmtp:
+                self.replies.append(reply)
+            else:
+                self._answer_for_all(reply)
 
-    async def _refused_midway(self, connection: ClientConnection, final: "asyncio.Future[Reply]") -> Reply:
+    async def _refused_midway(self, connection: ClientConnection, final: "asyncio.Future[Reply]") -> None:
         """The downstream answered before it saw the end: never an acceptance."""
         reply = await connection.reply_to(final)
         self.abandon()
         if reply.code < 400:
             raise DownstreamError(f"{connection.endpoint}: said {reply} in the middle of the content")
-        return reply
+        self._answer_for_all(reply)
+
+    def _answer_for_all(self, reply: Reply) -> None:
+        self.replies = [reply] * len(self._accepted)
 
     def _mail(self, connection: ClientConnection) -> bytes:
         path = b"MAIL FROM:<%s>" % self._envelope.reverse_path.octets

@@ -18,6 +18,11 @@ class Destination:
     identify: Identify = "auto"
     tls: Encrypt = "may"
 
+    @property
+    def answers_for_each(self) -> bool:
+        """Whether it answers the end of data once for each recipient (RFC 2033 section 4.2)."""
+        return self.endpoints[0].lmtp
+
 
 class Router:
     """The relay table, in configured order."""

@@ -113,7 +113,7 @@ def _service(shared: _Shared, listener: ListenerSection) -> Service:
     return Service(
         hostname=gateway.hostname,
         listener=listener.address,
-        pipeline=assembly.pipeline(),
+        profiles=assembly.profiles,
         router=assembly.router,
         pool=shared.pool,
         recorder=shared.recorder,
@@ -125,6 +125,7 @@ def _service(shared: _Shared, listener: ListenerSection) -> Service:
         bare_newline=BareNewline(listener.bare_newline),
         certificate=_certificate(assembly.config, listener),
         tls_implicit=listener.tls_implicit,
+        lmtp=listener.protocol == "lmtp",
     )
 
 

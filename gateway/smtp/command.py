@@ -39,6 +39,8 @@ DSN_MAIL_PARAMETERS: KnownParameters = {
     "RET": re.compile(r"FULL|HDRS", re.IGNORECASE),
     "ENVID": re.compile(rf"{_XTEXT}{{1,100}}"),
 }
+# draft-hall-prdr: a keyword without a value.
+PRDR_MAIL_PARAMETERS: KnownParameters = {"PRDR": re.compile("")}
 DSN_RCPT_PARAMETERS: KnownParameters = {
     "NOTIFY": re.compile(rf"NEVER|{_WHEN}(?:,{_WHEN}){{0,2}}", re.IGNORECASE),
     "ORCPT": re.compile(rf"[A-Za-z0-9-]{{1,40}};{_XTEXT}{{1,500}}"),

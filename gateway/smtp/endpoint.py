@@ -1,10 +1,11 @@
-"""Where a server listens: `host:port`, `[v6]:port` or `unix:/path`."""
+"""Where a server listens: `host:port`, `[v6]:port`, `unix:/path`, or a socket that systemd has opened."""
 
 import re
 from dataclasses import dataclass
 from typing import Self
 
 _TCP = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?)\]):([0-9]{1,5})")
+_SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}")
 _MAX_PORT = 65_535
 
 FORMS = '"host:port", "[v6-address]:port" or "unix:/path"'
@@ -12,11 +13,12 @@ FORMS = '"host:port", "[v6-address]:port" or "unix:/path"'
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A TCP address (`host`, `port`) or a Unix socket (`path`)."""
+    """A TCP address (`host`, `port`) or a Unix socket (`path`); `lmtp` where LMTP is spoken there."""
 
     host: str = ""
     port: int = 0
     path: str = ""
+    lmtp: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -34,3 +36,23 @@ class Endpoint:
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A listening socket that the service manager opened, by its name there (sd_listen_fds(3))."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}"
+
+
+def parse_listener(text: str) -> Endpoint | Inherited:
+    """Where to listen. Raises ValueError, naming the allowed forms."""
+    name = text.removeprefix("systemd:")
+    if name == text:
+        return Endpoint.parse(text)
+    if not _SOCKET_NAME.fullmatch(name):
+        raise ValueError(f"{text!r} names no socket; allowed: systemd:NAME as in FileDescriptorName=")
+    return Inherited(name)

@@ -20,7 +20,8 @@ class Session:
 
     `client_address` is the peer's address, `client_name` its forward-confirmed name if anybody
     looked it up, `helo_name` what it claims to be called (`None` before HELO or EHLO), `esmtp`
-    whether it said EHLO, `authenticated` the login name, `listener` the configured address.
+    whether it said EHLO, `lmtp` whether it said LHLO, `authenticated` the login name, `listener` the
+    configured address.
     """
 
     client_address: IPAddress
@@ -29,5 +30,6 @@ class Session:
     client_name: str | None = None
     helo_name: str | None = None
     esmtp: bool = False
+    lmtp: bool = False
     tls: TLS | None = None
     authenticated: str | None = None

@@ -40,4 +40,8 @@ def _date(second: datetime) -> str:
 def _protocol(session: Session) -> str:
     if not session.esmtp:
         return "SMTP"
-    return "ESMTP" + ("S" if session.tls else "") + ("A" if session.authenticated else "")
+    return (
+        ("LMTP" if session.lmtp else "ESMTP")
+        + ("S" if session.tls else "")
+        + ("A" if session.authenticated else "")
+    )

@@ -14,9 +14,13 @@ from gateway.assembly import Assembly, assemble
 from gateway.config import Config, load, parse
 from gateway.config.schema import PolicySection
 from gateway.effective import effective
+from gateway.pipeline import Pipeline
+from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Router
 from tests.config.command import sluicegate
 from tests.config.test_loading import FILE, FULL, SMALLEST
+
+NOBODY = Profiles(Profile(Pipeline((), ())))
 
 
 def read(text: str) -> Config:
@@ -101,5 +105,7 @@ def test_any_value_is_written_as_toml_reads_it(options: dict[str, object]):
     config = read(SMALLEST)
     settings = {"mine": PolicySection(mode="off", options=options)}
     policies = msgspec.structs.replace(config.policies, settings=settings)
-    shown = effective(Assembly(msgspec.structs.replace(config, policies=policies), (), (), Router([])))
+    shown = effective(
+        Assembly(msgspec.structs.replace(config, policies=policies), (), (), NOBODY, Router([]))
+    )
     assert tomllib.loads(shown)["policies"]["mine"] == {"mode": "off", **options}

@@ -4,7 +4,8 @@ Without orders it is a strict, correct one: it knows command order, offers PIPEL
 SIZE and XFORWARD, and takes everything. An order is an `Act` for a stage (`banner`, a verb, a whole
 command line, `content`, `end`, `idle`); a list of acts is used up one at a time, then the MTA is
 correct again. `content` is asked as soon as there are `CONTENT_STEP` octets of content, `end` after
-the end of data, `idle` once a message was answered.
+the end of data, `idle` once a message was answered. With `lmtp` it speaks LMTP, and `end` is asked
+once for each recipient.
 """
 
 import contextlib
@@ -100,11 +101,23 @@ class Talk:
     # What a correct MTA does
 
     def _ehlo(self, line: str) -> None:
+        self._greet(line, is_known=not self._mta.lmtp)
+
+    def _lhlo(self, line: str) -> None:
+        self._greet(line, is_known=self._mta.lmtp)
+
+    def _greet(self, line: str, is_known: bool) -> None:
+        if not is_known:
+            self._unknown(line)
+            return
         lines = ["mta.test", *self._mta.extensions]
         self.say(*(f"250{' ' if n == len(lines) else '-'}{text}" for n, text in enumerate(lines, 1)))
 
     def _helo(self, line: str) -> None:
-        self.say("250 mta.test")
+        if self._mta.lmtp:
+            self._unknown(line)
+        else:
+            self.say("250 mta.test")
 
     def _xforward(self, line: str) -> None:
         self._identity.append(line)
@@ -149,7 +162,9 @@ class Talk:
         """Ask for the content, read it to its end, answer."""
         self.say(go_ahead)
         self._read_content()
-        self._do("end", lambda _: self.accept())
+        assert self.attempt is not None
+        for _ in self.attempt.recipients if self._mta.lmtp else [None]:
+            self._do("end", lambda _: self.accept())
         self.attempt = None
         self._do("idle", lambda _: None)
 
@@ -310,8 +325,10 @@ class FakeMTA(FakeServer):
         *,
         extensions: Sequence[str] = EXTENSIONS,
         unix: str | None = None,
+        lmtp: bool = False,
     ) -> None:
         super().__init__(self._converse, unix=unix)
+        self.lmtp = lmtp
         self.script = {
             stage: list(acts) if isinstance(acts, Sequence) else acts
             for stage, acts in (script or {}).items()
@@ -339,8 +356,9 @@ class FakeMTA(FakeServer):
     def keep(self, attempt: Attempt) -> None:
         """Remember a message: from here on it is delivered."""
         with self._lock:
+            if not attempt.accepted:
+                self.messages.append(attempt)
             attempt.accepted = True
-            self.messages.append(attempt)
 
     def heard(self, *verbs: str) -> list[str]:
         """The commands with these verbs, in order."""

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from filters.route import Routes
 from gateway.journal.record import Record
 from gateway.journal.writer import JournalFull
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
+from gateway.profiles import Profile, Profiles
 from gateway.proxy.admission import Admission, ConnectionCounts, share_memory
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
@@ -114,9 +116,10 @@ def waits(event: asyncio.Event, finding: Finding) -> Callable[[Transaction], Awa
     return answer
 
 
-def destination(*addresses: str, domains: Sequence[str] = (OURS,)) -> Destination:
+def destination(*addresses: str, domains: Sequence[str] = (OURS,), lmtp: bool = False) -> Destination:
     """A relay entry for our domain."""
-    return Destination(tuple(domains), tuple(Endpoint.parse(address) for address in addresses))
+    endpoints = tuple(replace(Endpoint.parse(address), lmtp=lmtp) for address in addresses)
+    return Destination(tuple(domains), endpoints)
 
 
 class RunningGateway:
@@ -129,9 +132,9 @@ class RunningGateway:
         policies: Sequence[Policy | PolicySetting] = (),
         filters: Sequence[Filter | FilterSetting] = (),
         limits: tuple[int, int] = (1000, 1000),
+        profiles: Mapping[str, Sequence[Policy | PolicySetting]] = {},
         **service: Any,
     ) -> None:
-        settings = [p if isinstance(p, PolicySetting) else PolicySetting(p) for p in (recipients, *policies)]
         routes = Routes([domain for each in destinations for domain in each.domains])
         sources = [f if isinstance(f, FilterSetting) else FilterSetting(f) for f in (routes, *filters)]
         self.journal = Journal()
@@ -139,7 +142,13 @@ class RunningGateway:
         self.service = Service(
             hostname=HOSTNAME,
             listener="127.0.0.1:25",
-            pipeline=Pipeline(settings, sources),
+            profiles=Profiles(
+                Profile(_pipeline(policies, sources)),
+                [
+                    Profile(_pipeline(own, sources), (entry,), overrides_early=True)
+                    for entry, own in profiles.items()
+                ],
+            ),
             router=Router(destinations),
             pool=self.pool,
             recorder=Recorder(self.journal, HOSTNAME),
@@ -177,6 +186,11 @@ class RunningGateway:
         await eventually(lambda: asyncio.all_tasks() <= self._tasks | {_this_task()})
 
 
+def _pipeline(policies: Sequence[Policy | PolicySetting], filters: Sequence[FilterSetting]) -> Pipeline:
+    settings = [p if isinstance(p, PolicySetting) else PolicySetting(p) for p in (recipients, *policies)]
+    return Pipeline(settings, filters)
+
+
 def _this_task() -> "asyncio.Task[Any]":
     task = asyncio.current_task()
     assert task is not None
@@ -187,7 +201,8 @@ def check_promises(gateway: RunningGateway, mta: FakeMTA) -> None:
     """What holds whatever happened: one record per message taken, nothing a receiver could misread."""
     accepted = [record for record in gateway.records if record.verdict == "accepted"]
     ours = [record for record in accepted if record.downstream and record.downstream.address == mta.address]
-    assert len(ours) <= len(mta.messages)
+    taken = sum(len(message.recipients) for message in mta.messages)
+    assert sum(len(record.recipients) for record in ours) <= taken
     assert not mta.suspicions()
     references = [record.reference for record in gateway.records]
     assert len(set(references)) == len(references)

@@ -31,7 +31,7 @@ async def test_what_is_offered(start_gateway: GatewayStarter, offer: Offer, line
     async with Client(gateway.port) as client:
         answer = await client.ask("EHLO c.example")
         said = {line[4:] for line in answer.lines[1:]}
-        assert said == {"PIPELINING", "ENHANCEDSTATUSCODES", *lines}
+        assert said == {"PIPELINING", "ENHANCEDSTATUSCODES", "PRDR", *lines}
 
 
 async def test_a_message_too_big_for_the_downstream_is_refused_at_mail(
