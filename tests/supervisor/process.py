@@ -46,6 +46,8 @@ class Process:
         self.file = directory / "sluicegate.toml"
         self._downstream = downstream
         self._workers = workers
+        # More of the configuration file, for the start.
+        self.extra = ""
         self._log = directory / "log"
 
     @property
@@ -69,7 +71,7 @@ class Process:
         self.file.write_text(text + extra)
 
     def __enter__(self) -> Self:
-        self.configure()
+        self.configure(self.extra)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "run", "--config", str(self.file)],
