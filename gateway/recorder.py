@@ -133,6 +133,7 @@ class Recorder:
 
     def failed(self, event: Event, error: Exception) -> Reply:
         """Record that something of ours broke; the reply to speak, which says nothing about it."""
+        _log.error("a fault of the gateway's own", listener=event.session.listener, exc_info=error)
         trace = "".join(traceback.format_exception(error))
         verdict = tempfail("internal-error", status="4.3.0", detail=trace)
         try:

@@ -252,7 +252,6 @@ class ClientConnection(ClientStream):
         try:
             return await work
         except Exception as error:
-            _log.exception("a command failed", listener=self._service.listener)
             return error
         finally:
             self._is_busy = False

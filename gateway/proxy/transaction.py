@@ -5,9 +5,8 @@ Resetting means dropping it.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from gateway.casefile import CaseFile, Judgement
 from gateway.profiles import Profile
@@ -218,8 +217,8 @@ class MailTransaction:
         deadline = self._service.next_deadline()
         groups = [group for group in self._groups if group.recipients]
         # All are judged before any is relayed: until then a client that leaves stops everything.
-        await _side_by_side(groups, [group.judge(message, deadline) for group in groups])
-        await _side_by_side(groups, [group.relay(message, deadline) for group in groups])
+        await _side_by_side(groups, lambda group: group.judge(message, deadline))
+        await _side_by_side(groups, lambda group: group.relay(message, deadline))
         return self._in_order()
 
     def _refuse_all(self, message: Message | None, refusal: Judgement) -> Sequence[Reply]:
@@ -236,12 +235,20 @@ class MailTransaction:
         return self._service.recorder.refused(event, Judgement(verdict, None, Stage.RCPT.value))
 
 
-async def _side_by_side(groups: Sequence[Group], work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Let all groups finish; what breaks in one is that one's fault alone."""
-    outcomes = await asyncio.gather(*work, return_exceptions=True)
-    for group, outcome in zip(groups, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            group.fail(outcome)
+async def _side_by_side(groups: Sequence[Group], step: Callable[[Group], Awaitable[None]]) -> None:
+    if len(groups) == 1:
+        await _contained(groups[0], step)
+    else:
+        # Waits for all, even when cancelled: nothing of a transaction goes on behind its end.
+        await asyncio.gather(*(_contained(group, step) for group in groups), return_exceptions=True)
+
+
+async def _contained(group: Group, step: Callable[[Group], Awaitable[None]]) -> None:
+    """What breaks in one group is that one's fault alone."""
+    try:
+        await step(group)
+    except Exception as error:
+        group.fail(error)
 
 
 def _refuse_content(spool: Spool, message: Message, has_bare_newline: bool) -> Verdict | None:
