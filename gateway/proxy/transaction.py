@@ -195,9 +195,7 @@ class MailTransaction:
         if self._answers_for_each:
             return None
         # Where nobody was accepted, nothing keeps the message from going elsewhere.
-        for empty in [group for group in self._groups if not group.recipients]:
-            empty.drop()
-            self._groups.remove(empty)
+        self._drop_empty()
         if not self._groups:
             return None
         (first,) = self._groups
@@ -205,26 +203,31 @@ class MailTransaction:
             return "other-profile"
         return "other-recipient" if first.destination is destination else "other-relay"
 
+    def _drop_empty(self) -> None:
+        """Let go of groups whose every recipient was refused."""
+        for empty in [group for group in self._groups if not group.recipients]:
+            empty.drop()
+            self._groups.remove(empty)
+
     # End of data
 
     async def finish(self, spool: Spool, has_bare_newline: bool) -> Sequence[Reply]:
         """The replies after the end of data, one for each recipient. The transaction is over with them."""
+        self._drop_empty()
         message = Message(spool)
         refused = _refuse_content(spool, message, has_bare_newline)
         if refused is not None:
             shown = None if spool.overflowed or spool.failure else message
             return self._refuse_all(shown, Judgement(refused, None, Stage.END_OF_DATA.value))
         deadline = self._service.next_deadline()
-        groups = [group for group in self._groups if group.recipients]
         # All are judged before any is relayed: until then a client that leaves stops everything.
-        await _side_by_side(groups, lambda group: group.judge(message, deadline))
-        await _side_by_side(groups, lambda group: group.relay(message, deadline))
+        await _side_by_side(self._groups, lambda group: group.judge(message, deadline))
+        await _side_by_side(self._groups, lambda group: group.relay(message, deadline))
         return self._in_order()
 
     def _refuse_all(self, message: Message | None, refusal: Judgement) -> Sequence[Reply]:
         for group in self._groups:
-            if group.recipients:
-                group.refuse(group.event(message), refusal)
+            group.refuse(group.event(message), refusal)
         return self._in_order()
 
     def _in_order(self) -> list[Reply]:
