@@ -11,6 +11,7 @@ from tests.client import Client
 from tests.fakes.mta import FakeMTA, accept, say
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import RunningGateway, ScriptedFilter, SpamScanner, answers, destination
+from tests.waiting import eventually
 
 MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
 SALES, U1, U2 = "sales@our.example", "u1@our.example", "u2@our.example"
@@ -161,6 +162,18 @@ async def test_with_prdr_recipients_of_two_relays_go_together(start_gateway: Gat
     assert sorted(record.verdict for record in gateway.records) == ["accepted", "tempfailed"]
     assert [message.recipients for message in mta.messages] == [[f"RCPT TO:<{U1}>"]]
     assert not other.messages
+
+
+async def test_with_prdr_a_downstream_that_took_nobody_is_let_go(start_gateway: GatewayStarter, mta: FakeMTA):
+    async with FakeMTA({"RCPT": say("550 5.1.1 no such user")}) as other:
+        gateway = await start_gateway(
+            [destination(mta.address), destination(other.address, domains=["their.example"])]
+        )
+        async with Client(gateway.port) as client:
+            await open_prdr(client, U1)
+            assert (await client.ask("RCPT TO:<u9@their.example>")).code == 550
+            assert [reply[:3] for reply in await end_of_data(client, 1)] == ["250"]
+            await eventually(lambda: other.heard("RSET"))
 
 
 async def test_with_prdr_what_concerns_the_message_concerns_all(start_gateway: GatewayStarter, mta: FakeMTA):
