@@ -7,10 +7,19 @@ from gateway.pipeline import PolicySetting
 from policies import Stage, mark, policy, reject
 from policies.blocklist import blocklist
 from policies.spam import spam
+from policies.virus import virus
 from tests.client import Client
 from tests.fakes.mta import FakeMTA, accept, say
 from tests.proxy.conftest import GatewayStarter
-from tests.proxy.running import RunningGateway, ScriptedFilter, SpamScanner, answers, destination
+from tests.proxy.running import (
+    RunningGateway,
+    Scanner,
+    ScriptedFilter,
+    SpamScanner,
+    answers,
+    destination,
+    hangs,
+)
 from tests.waiting import eventually
 
 MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
@@ -218,13 +227,9 @@ async def test_a_fault_in_one_group_is_that_groups_alone(
 async def test_a_client_that_leaves_while_one_group_is_decided_gets_nothing_delivered(
     start_gateway: GatewayStarter, mta: FakeMTA
 ):
-    from tests.proxy.running import Scanner, hangs
-
     @policy(at=Stage.END_OF_DATA)
     def at_once(tx, evidence):
         return reject("not-this")
-
-    from policies.virus import virus
 
     gateway = await start_gateway(policies=[virus], profiles={SALES: [at_once]}, filters=[Scanner(hangs)])
     async with Client(gateway.port) as client:
