@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from gateway.smtp.header import Field, border, decode_value, split_fields
+from gateway.smtp.header import MAX_FIELDS, Field, border, decode_value, split_fields
 
 # Far beyond any real header section; what is longer is refused, for nobody could judge its end.
 MAX_HEADER_SECTION = 1_048_576
@@ -55,7 +55,8 @@ class Message:
     @property
     def is_all_header(self) -> bool:
         """True for a header section that does not end where anybody would still look at it."""
-        return bool(self.fields) and self.fields[-1].end >= MAX_HEADER_SECTION
+        fields = self.fields
+        return len(fields) >= MAX_FIELDS or (bool(fields) and fields[-1].end >= MAX_HEADER_SECTION)
 
     @property
     def fields(self) -> tuple[Field, ...]:

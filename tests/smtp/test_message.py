@@ -53,8 +53,14 @@ def test_a_field_is_found_far_down_in_the_header(before: int):
 
 
 def test_a_header_section_without_an_end_is_looked_at_up_to_a_limit():
-    endless = message(b"A: x\r\n" * 1_000_000)
+    endless = message((b"A: " + b"x" * 95 + b"\r\n") * 20_000)
     assert endless.fields[-1].end == MAX_HEADER_SECTION
+    assert endless.is_all_header
+
+
+def test_so_is_one_of_too_many_fields():
+    assert message(b"A:\r\n" * 100_000 + b"\r\n").is_all_header
+    assert not message(b"A:\r\n" * 20_000 + b"\r\n").is_all_header
 
 
 @given(st.binary(), st.text())
