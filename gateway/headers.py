@@ -25,6 +25,8 @@ _OURS = frozenset(
         "x-sluicegate-reference",
     }
 )
+# Quoted pairs, borders of comments, and everything else (RFC 5322 section 3.2).
+_TOKEN = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
 
 def header_block(case: CaseFile, received: bytes, reference: str, hostname: str) -> bytes:
@@ -98,8 +100,23 @@ def _forgeries(message: Message, hostname: str) -> list[tuple[int, int]]:
 
 def _claims(value: bytes, hostname: str) -> bool:
     """Whether an Authentication-Results value begins with our authserv-id (RFC 8601 section 2.2)."""
-    words = re.split(rb"[\s;/]+", re.sub(rb"\([^()]*\)", b" ", value).strip(), maxsplit=1)
-    return words[0].strip(b'"').lower() == hostname.lower().encode("ascii", "replace")
+    # Quotes are of use only around what is no host name.
+    words = re.split(rb"[\s;/]+", _without_comments(value.replace(b'"', b"")).strip(), maxsplit=1)
+    return words[0].lower() == hostname.lower().encode("ascii", "replace")
+
+
+def _without_comments(value: bytes) -> bytes:
+    """A blank for each comment, those with comments inside included; quoted pairs undone."""
+    kept, depth = [], 0
+    for token in _TOKEN.findall(value):
+        if token == b"(":
+            depth += 1
+        elif token == b")" and depth:
+            depth -= 1
+            kept.append(b" ")
+        elif not depth:
+            kept.append(token.removeprefix(b"\\"))
+    return b"".join(kept)
 
 
 def _without(content: Content, cuts: list[tuple[int, int]]) -> bytes:

@@ -59,6 +59,12 @@ def relay(content: bytes) -> bytes:
         (b"A: 1\r\nx-SPAM-flag\t: NO\r\n folded\r\nB: 2\r\n\r\nb", b"A: 1\r\nB: 2\r\n\r\nb"),
         (b"Authentication-Results: mx.our.example; dkim=pass\r\n\r\n", b"\r\n"),
         (b"Authentication-Results: (x)\r\n MX.OUR.example 1; dkim=pass\r\n\r\n", b"\r\n"),
+        # Comments in comments, and comments that end where they seem not to
+        (b"Authentication-Results: ((c)) mx.our.example; dkim=pass\r\n\r\n", b"\r\n"),
+        (b"Authentication-Results: (\\)) mx.our.example; dkim=pass\r\n\r\n", b"\r\n"),
+        (b'Authentication-Results: (") mx.our.example; x="y"\r\n\r\n', b"\r\n"),
+        (b'Authentication-Results: "mx.\\our.example"(c);x=y\r\n\r\n', b"\r\n"),
+        (b"Authentication-Results: (mx.our.example; dkim=pass) mx.other.example; spf=pass\r\n\r\n", None),
         (b"Authentication-Results: mx.other.example; dkim=pass\r\n\r\n", None),
         (b"ARC-Authentication-Results: i=1; mx.our.example; spf=pass\r\n\r\n", None),
         (b"Received-SPF: pass\r\n\r\n", None),
