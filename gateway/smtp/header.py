@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 # RFC 5322 section 4.5: white space before the colon is obsolete, and lives.
 _FIELD = re.compile(rb"(?P<name>[!-9;-~]+)[ \t]*:(?P<value>[^\n]*(?:\n[ \t][^\n]*)*)(?:\n|\Z)")
-# What mailbox tools put in front of the first field; Postfix takes it for a header line, too.
-_MAILBOX_LINE = re.compile(rb">?From [^\n]*\n")
+# What mailbox tools put in front of the first field; Postfix takes it for a header line, too, and one
+# that can be folded.
+_MAILBOX_LINE = re.compile(rb">?From [^\n]*\n(?:[ \t][^\n]*\n)*")
 _MAILBOX_LINE_BEGUN = re.compile(rb">?From ")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 # No mail has as many; a message that has is refused, for a field takes more memory than octets.

@@ -81,6 +81,7 @@ def test_what_is_passed_on(content: bytes, passed: bytes | None):
 
 
 @given(contents)
+@example(b"From x y\r\n folded\r\nX-Spam-Flag: NO\r\n\r\n")
 @example(b" \r\nX-Spam-Flag: NO\r\n\r\n")
 @example(b"X-Spam-Flag: NO\r\n \r\nX-Spam-Flag: NO\r\n\r\n")
 def test_our_fields_are_ours(content: bytes):

@@ -44,6 +44,7 @@ def names_and_values(octets: bytes) -> list[tuple[str, bytes]]:
         # What mailbox tools put on top
         (b"From x Mon Jan 1\r\nSubject: t\r\n\r\n", [("subject", b" t")]),
         (b">From x Mon Jan 1 00:00:00 2024\nSubject: t\n", [("subject", b" t")]),
+        (b"From x Mon Jan 1\r\n folded\r\n\tonce more\r\nSubject: t\r\n\r\n", [("subject", b" t")]),
         (b"From x Mon Jan 1", []),
         (b"From: x\r\nFrom x Mon Jan 1\r\nSubject: t\r\n", [("from", b" x")]),
         # Octets beyond ASCII and control octets stay as they are
