@@ -3,13 +3,17 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test check bench docs lock daemons clean
+# How long each target of `make fuzz` is tried.
+SECONDS := 600
+
+.PHONY: help demo test check bench fuzz docs lock daemons clean
 
 help:
 	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
 	@echo 'make test    static checks and all tests, those with real daemons included'
 	@echo 'make check   static checks only: ruff and mypy'
 	@echo 'make bench   messages per second, CPU time and memory beside a bare SMTP sink'
+	@echo 'make fuzz    hours of inputs nobody thought of, led by coverage (SECONDS=60 for each target: minutes)'
 	@echo 'make docs    docs/configuration.md from the source'
 	@echo 'make lock    requirements.txt from pyproject.toml (PIP_COMPILE=--upgrade for newer versions)'
 	@echo 'make clean   remove .venv and every cache'
@@ -28,6 +32,18 @@ check: .venv/installed
 
 bench: .venv/installed daemons
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+fuzz: .venv/fuzz/installed
+	for target in tests/fuzz/coverage/fuzz_*.py; do \
+	    .venv/fuzz/bin/python -m tests.fuzz.coverage $$(basename $$target .py) $(SECONDS) || exit 1; done
+	$(PYTHON) -m pytest tests/fuzz --hypothesis-profile=long --timeout=0
+
+# What instruments the code is no part of the set-up, and is locked to nothing.
+.venv/fuzz/installed: .venv/installed
+	$(PYTHON) -m venv --clear .venv/fuzz
+	.venv/fuzz/bin/pip --quiet install --requirement requirements.txt
+	.venv/fuzz/bin/pip --quiet install atheris
+	touch $@
 
 docs: .venv/installed
 	$(PYTHON) -m gateway.reference >docs/configuration.md
