@@ -86,6 +86,7 @@ def _no_waiting() -> Iterator[None]:
 @settings(deadline=None, max_examples=max(settings.default.max_examples // 20, 100))
 @given(sessions, damages, cuts, st.sampled_from(BareNewline))
 @example(b"EHLO c\r\n" + b"FOO\r\n" * 25, [], [0.5], BareNewline.REJECT)
+@example(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<u1@our.example>\r\nDATA\r\n x\r\n", [], [], BareNewline.REJECT)
 @example(b"GET / HTTP/1.1\r\nNOOP\r\n", [], [], BareNewline.REJECT)
 def test_any_dialogue(
     session: bytes, damage: list[tuple[float, int, bytes]], cut: list[float], mode: BareNewline

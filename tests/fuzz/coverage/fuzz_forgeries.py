@@ -24,7 +24,7 @@ _TOP = b"Received: from a by b; date\r\nX-Sluicegate-Reference: 7K3F-Q2MD\r\n"
 _OURS = re.compile(
     rb"(x-spam-(flag|score|status)|x-virus-scanned|x-sluicegate-(unscanned|reference))[ \t]*:", re.IGNORECASE
 )
-_FOREIGN_CLAIM = re.compile(rb"[\s(]*mx\.our\.example[\s;]", re.IGNORECASE)
+_FOREIGN_CLAIM = re.compile(rb"\s*mx\.our\.example[\s;]", re.IGNORECASE)
 
 
 def fuzz(octets: bytes) -> None:
