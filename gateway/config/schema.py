@@ -94,7 +94,8 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
         Literal["reject", "normalize"],
         Meta(
             description="A CR or LF that is not part of a CRLF: refused with 550 5.6.11, or rewritten to "
-            "CRLF before anything is scanned."
+            "CRLF before anything is scanned. Either way a line of NULs and a dot is refused, and any other "
+            "NUL passes."
         ),
     ] = "reject"
     max_connections: Annotated[
