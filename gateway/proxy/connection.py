@@ -7,7 +7,7 @@ means is the dialogue's business, what octets are is the stream's.
 import asyncio
 from collections.abc import Awaitable, Sequence
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 
@@ -51,11 +51,16 @@ class ClientConnection(ClientStream):
         self._connections = connections
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self._budget = Budget()
+        self._is_admitted = False
         self._is_busy = False
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if transport.get_extra_info("peername") is None:
+            # It was reset before we accepted it: there is nobody to count, to judge or to speak to.
+            cast("asyncio.Transport", transport).abort()
+            return
         self._connections.add(self)
         session = _describe_session(transport, self._service)
         self._client = session.client_address

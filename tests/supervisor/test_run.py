@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import socket
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -113,6 +114,19 @@ async def test_two_workers_both_serve(mta: FakeMTA, tmp_path: Path):
                     assert (await client.deliver(MESSAGE, U1)).code == 250
             finally:
                 os.kill(asleep, signal.SIGCONT)
+
+
+async def test_a_client_reset_before_it_is_accepted_leaves_nothing(running: Process, mta: FakeMTA):
+    (worker,) = running.children("smtp")
+    os.kill(worker, signal.SIGSTOP)
+    with socket.create_connection(("127.0.0.1", running.port)) as vanishing:
+        vanishing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.kill(worker, signal.SIGCONT)
+    async with Client(running.port) as client:
+        assert (await client.deliver(MESSAGE, U1)).code == 250
+    running.send(signal.SIGTERM)
+    assert await asyncio.to_thread(running.exit_status) == 0
+    assert "Traceback" not in running.log
 
 
 async def test_sighup_brings_a_new_configuration(running: Process, mta: FakeMTA):
