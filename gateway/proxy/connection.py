@@ -69,6 +69,9 @@ class ClientConnection(ClientStream):
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.ended.done():
+            # A TLS handshake that fails is noticed by us, and by uvloop's transport once more.
+            return
         self._connections.discard(self)
         if self._is_admitted:
             self._admission.release(self._client)

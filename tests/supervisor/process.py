@@ -19,7 +19,7 @@ workers = {workers}
 
 [[listener]]
 address = "127.0.0.1:{port}"
-
+{listener}
 [[relay]]
 domains = ["our.example"]
 address = ["{downstream}"]
@@ -38,12 +38,16 @@ def free_port() -> int:
 
 
 class Process:
-    """The supervisor, in a process group of its own; killed with all its children at the end."""
+    """The supervisor, in a process group of its own; killed with all its children at the end.
+
+    `listener` are further keys of its listener.
+    """
 
     def __init__(self, directory: Path, downstream: str, workers: int = 1) -> None:
         self.directory = directory
         self.port = free_port()
         self.file = directory / "sluicegate.toml"
+        self.listener = ""
         self._downstream = downstream
         self._workers = workers
         # More of the configuration file, for the start.
@@ -66,6 +70,7 @@ class Process:
             state=self.directory / "state",
             workers=self._workers,
             port=port or self.port,
+            listener=self.listener,
             downstream=self._downstream,
         )
         self.file.write_text(text + extra)

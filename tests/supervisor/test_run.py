@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.client import Answer, Client
 from tests.fakes.mta import FakeMTA
@@ -126,6 +127,24 @@ async def test_a_client_reset_before_it_is_accepted_leaves_nothing(running: Proc
         assert (await client.deliver(MESSAGE, U1)).code == 250
     running.send(signal.SIGTERM)
     assert await asyncio.to_thread(running.exit_status) == 0
+    assert "Traceback" not in running.log
+
+
+async def test_a_failed_handshake_is_counted_out_once(mta: FakeMTA, tmp_path: Path):
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    process = Process(tmp_path, mta.address)
+    process.listener = f'tls_certificate = "{tmp_path}/both.pem"\ntls_key = "{tmp_path}/both.pem"\n'
+    process.listener += "max_connections_per_client = 2\n"
+    with process as running:
+        async with Client(running.port) as first:
+            for _ in range(3):
+                async with Client(running.port) as failing:
+                    assert (await failing.ask("STARTTLS")).code == 220
+                    failing.say(b"No handshake\r\n")
+                    await failing.rest()
+            async with Client(running.port) as second, Client(running.port) as third:
+                assert [str(each.banner)[:3] for each in (first, second, third)] == ["220", "220", "421"]
     assert "Traceback" not in running.log
 
 
