@@ -170,9 +170,13 @@ class Talk:
 
     def accept(self, reply: str | None = None) -> None:
         """Take the message, and say so."""
+        self.take()
+        self.say(reply or f"250 2.0.0 Ok: queued as {len(self._mta.messages):X}")
+
+    def take(self) -> None:
+        """Take the message, and say nothing yet."""
         assert self.attempt is not None
         self._mta.keep(self.attempt)
-        self.say(reply or f"250 2.0.0 Ok: queued as {len(self._mta.messages):X}")
 
     def _read_content(self) -> None:
         attempt = self.attempt
@@ -366,13 +370,14 @@ class FakeMTA(FakeServer):
 
     def suspicions(self) -> list[str]:
         """What a lenient receiver could misunderstand in any content, and what a strict one minds."""
-        return [*self.complaints, *(each for attempt in self.attempts for each in _suspicions(attempt))]
+        return [*self.complaints, *(each for attempt in self.attempts for each in suspicions(attempt))]
 
     def _converse(self, conversation: Conversation) -> None:
         Talk(conversation, self).serve()
 
 
-def _suspicions(attempt: Attempt) -> list[str]:
+def suspicions(attempt: Attempt) -> list[str]:
+    """What a lenient receiver could misunderstand in one content, and what a strict one minds."""
     found = [f"bare {bare[0]!r} at {bare.start()}" for bare in _BARE.finditer(attempt.raw)]
     if not attempt.has_ended:
         # Cut anywhere; a CR at the very end is no bare one.

@@ -173,8 +173,10 @@ class FakeServer(Fake):
     """Listens, counts, remembers. `behaviour` may be changed while it runs.
 
     `conversations` holds one entry for each connection, in order. Given `unix`, a path, it listens
-    there and not on a port.
+    there and not on a port; without, on `port`, where 0 is any that is free.
     """
+
+    port = 0
 
     def __init__(self, behaviour: Behaviour, *, unix: str | None = None) -> None:
         self.behaviour = behaviour
@@ -205,7 +207,8 @@ class FakeServer(Fake):
             self.address = f"unix:{self._unix}"
         else:
             self._listener = socket.socket()
-            self._listener.bind(("127.0.0.1", 0))
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind(("127.0.0.1", self.port))
             self.address = "{}:{}".format(*self._listener.getsockname())
         self._listener.listen()
         self._start_thread(self._accept)

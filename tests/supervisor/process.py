@@ -77,6 +77,11 @@ class Process:
 
     def __enter__(self) -> Self:
         self.configure(self.extra)
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, or start it again; return when it serves."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", "run", "--config", str(self.file)],
@@ -87,7 +92,6 @@ class Process:
             )
         soon(lambda: "ready" in self.log or self._process.poll() is not None, _START)
         assert self._process.poll() is None, self.log
-        return self
 
     def __exit__(self, *_: object) -> None:
         for pid in (self.pid, *self.children()):
