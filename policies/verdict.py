@@ -64,6 +64,7 @@ TEXTS = {
     "unknown-recipient": "No such recipient here",
     "message-too-big": "Message too big",
     "header-too-big": "Header section too big",
+    "mail-loop": "Message refused: it goes in circles, too many hosts have handed it on",
     "bare-newline": "Message refused: malformed line end in the content (RFC 5321 section 2.3.8)",
     "evidence-unavailable": "A check is temporarily unavailable, please try again later",
     "scan-skipped": "Message refused: it is too large to be checked",

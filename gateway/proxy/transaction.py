@@ -215,7 +215,7 @@ class MailTransaction:
         """The replies after the end of data, one for each recipient. The transaction is over with them."""
         self._drop_empty()
         message = Message(spool)
-        refused = _refuse_content(spool, message, has_bare_newline)
+        refused = _refuse_content(spool, message, has_bare_newline, self._service.hostname)
         if refused is not None:
             shown = None if spool.overflowed or spool.failure else message
             return self._refuse_all(shown, Judgement(refused, None, Stage.END_OF_DATA.value))
@@ -254,8 +254,8 @@ async def _contained(group: Group, step: Callable[[Group], Awaitable[None]]) -> 
         group.fail(error)
 
 
-def _refuse_content(spool: Spool, message: Message, has_bare_newline: bool) -> Verdict | None:
-    """What no policy has to look at: too big, undeliverable by its line endings, not stored."""
+def _refuse_content(spool: Spool, message: Message, has_bare_newline: bool, hostname: str) -> Verdict | None:
+    """What no policy has to look at: too big, undeliverable by its line endings, not stored, looping."""
     if spool.overflowed:
         return reject("message-too-big", code=552, status="5.3.4", detail=f"{spool.size} octets")
     if spool.failure:
@@ -265,4 +265,6 @@ def _refuse_content(spool: Spool, message: Message, has_bare_newline: bool) -> V
     if message.is_all_header:
         detail = f"more than {MAX_HEADER_SECTION} octets"
         return reject("header-too-big", code=552, status="5.3.4", detail=detail)
+    if message.is_looping(hostname):
+        return reject("mail-loop", code=554, status="5.4.6")
     return None

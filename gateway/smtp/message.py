@@ -1,5 +1,6 @@
 """The message as received: size, digest and a read-only view of its header section."""
 
+import re
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -8,6 +9,10 @@ from gateway.smtp.header import MAX_FIELDS, Field, border, decode_value, split_f
 # Far beyond any real header section; what is longer is refused, for nobody could judge its end.
 MAX_HEADER_SECTION = 1_048_576
 _FIRST_LOOK = 65_536
+# RFC 5321 section 6.3: a message that so many hosts have handed on goes in circles. Nobody needs to
+# wait that long where it is ourselves who see it again and again.
+MAX_HOPS = 100
+MAX_OWN_HOPS = 10
 
 
 class Content(Protocol):
@@ -57,6 +62,12 @@ class Message:
         """True for a header section that does not end where anybody would still look at it."""
         fields = self.fields
         return len(fields) >= MAX_FIELDS or (bool(fields) and fields[-1].end >= MAX_HEADER_SECTION)
+
+    def is_looping(self, hostname: str) -> bool:
+        """True if its trace fields say that it goes in circles, `hostname` being ours."""
+        hops = [field.value for field in self.fields if field.name == "received"]
+        ours = re.compile(rb"(?:^|\s)by\s+" + re.escape(hostname.encode("ascii")) + rb"[\s;]", re.IGNORECASE)
+        return len(hops) >= MAX_HOPS or sum(bool(ours.search(hop)) for hop in hops) >= MAX_OWN_HOPS
 
     @property
     def fields(self) -> tuple[Field, ...]:

@@ -63,6 +63,27 @@ def test_so_is_one_of_too_many_fields():
     assert not message(b"A:\r\n" * 20_000 + b"\r\n").is_all_header
 
 
+OURS = b"Received: from a (b [192.0.2.1])\r\n\tby MX.our.example (Sluicegate) with ESMTP;\r\n\ttoday\r\n"
+THEIRS = b"Received: from mx.our.example by b.example; today\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "looping"),
+    [
+        (b"", False),
+        (THEIRS * 99, False),
+        (THEIRS * 100, True),
+        (OURS * 9 + THEIRS * 90, False),
+        (OURS * 10, True),
+        (OURS.replace(b"by MX", b"by the MX") * 50, False),
+        (OURS.replace(b".example (", b".example.net (") * 50, False),
+        (b"\r\n" + OURS * 100, False),
+    ],
+)
+def test_a_message_that_was_handed_on_too_often_goes_in_circles(header: bytes, looping: bool):
+    assert message(header + b"\r\nHello\r\n").is_looping("mx.our.example") is looping
+
+
 @given(st.binary(), st.text())
 def test_nothing_raises(octets: bytes, name: str):
     built = message(octets)
