@@ -7,26 +7,33 @@ throws what it has received away when a write fails; here the answer can still b
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from filters.base import FilterError, TooLarge
+from filters.base import Declined, FilterError, TooLarge
+from gateway.smtp.breaker import Breaker, Failure, failure_of
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import printable
 
 # Small, so that an address that swallows packets leaves time for the next one.
 CONNECT_TIMEOUT = 5.0
-# How long an address that failed is asked last.
-SET_BACK = 10.0
+# Questions that one worker puts to one address at a time. A daemon answers no sooner for having
+# more of them in its queue, and from there nobody can take a message back whose sender has gone.
+MAX_CONCURRENT = 50
 # A question given up on after this long counts against the address, an earlier one does not: the
 # client may just have hung up.
 PATIENCE = 10.0
+# Of the time for a question, so that we know before the gateway's own limit whose silence it was.
+_OUR_PART = 0.95
 _MAX_QUOTED = 100
 _WRITE = 131_072
 _READ = 16_384
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
@@ -149,7 +156,8 @@ class Pool:
 
     The healthy address with the fewest questions under way is asked first, in the configured order
     among equals: scans differ too much in length for taking turns to share them out fairly. One
-    that failed is asked last for a while; if all did, all are tried all the same.
+    that failed is asked last for a while, and one that keeps failing is left in peace
+    (`gateway/smtp/breaker.py`). No address is asked more than MAX_CONCURRENT questions at a time.
     """
 
     def __init__(self, addresses: str | list[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -159,18 +167,27 @@ class Pool:
         self.endpoints = tuple(dict.fromkeys(Endpoint.parse(text) for text in texts))
         self._clock = clock
         self._busy = dict.fromkeys(self.endpoints, 0)
-        self._set_back_until: dict[Endpoint, float] = {}
+        self._breakers = {endpoint: Breaker() for endpoint in self.endpoints}
+        self._slots = {endpoint: asyncio.Semaphore(MAX_CONCURRENT) for endpoint in self.endpoints}
 
-    async def ask(self, question: Callable[[Endpoint], Awaitable[T]]) -> T:
+    async def ask(self, question: Callable[[Endpoint], Awaitable[T]], timeout: float = 30.0) -> T:
         """The first answer that can be had; each address is asked at most once.
 
-        Asking again elsewhere is safe even after the message was sent, for a scan changes nothing.
-        TooLarge is an answer. Raises FilterError with what is wrong at every address.
+        `timeout` is the seconds there are for all of it. Each address has its part, so that one that
+        hangs leaves the next one time to answer. Asking again elsewhere is safe even after the
+        message was sent, for a scan changes nothing. TooLarge is an answer. Raises FilterError with
+        what is wrong at every address.
         """
-        causes = []
-        for endpoint in self._in_order():
+        until = self._clock() + timeout * _OUR_PART
+        causes, left = [], self._in_order()
+        while left:
+            endpoint, now = left.pop(0), self._clock()
+            if not self._breakers[endpoint].admits(now):
+                causes.append(f"{endpoint}: {self._breakers[endpoint].explain(now)}")
+                continue
+            others = sum(self._breakers[other].admits(now) for other in left)
             try:
-                return await self._ask(endpoint, question)
+                return await self._ask(endpoint, question, (until - now) / (others + 1))
             except TooLarge as error:
                 raise TooLarge(f"{endpoint}: {error}") from None
             except (FilterError, OSError) as error:
@@ -190,35 +207,56 @@ class Pool:
             raise FilterError("; ".join(texts))
         return "; ".join(texts)
 
-    async def _ask(self, endpoint: Endpoint, question: Callable[[Endpoint], Awaitable[T]]) -> T:
-        started = self._clock()
+    async def _ask(
+        self, endpoint: Endpoint, question: Callable[[Endpoint], Awaitable[T]], seconds: float
+    ) -> T:
+        """Put the question, and tell the breaker what became of it."""
+        breaker, started = self._breakers[endpoint], self._clock()
+        is_probe = breaker.begin()
         self._busy[endpoint] += 1
         try:
-            answer = await question(endpoint)
-        except TooLarge:
-            raise
-        except (FilterError, OSError):
-            self._set_back(endpoint)
+            answer = await self._bounded(endpoint, question, seconds)
+        except (FilterError, OSError) as error:
+            if isinstance(error, TooLarge):
+                breaker.succeed()
+            else:
+                breaker.fail(_failure_of(error), explain(error), self._clock(), is_probe)
             raise
         except asyncio.CancelledError:
-            if self._clock() - started >= PATIENCE:
-                self._set_back(endpoint)
+            waited = self._clock() - started
+            if waited >= PATIENCE:
+                breaker.fail(Failure.COSTLY, f"no answer within {waited:.1f} s", self._clock(), is_probe)
             raise
+        else:
+            breaker.succeed()
+            return answer
         finally:
+            breaker.end(is_probe)
             self._busy[endpoint] -= 1
-        self._set_back_until.pop(endpoint, None)
-        return answer
+            if news := breaker.news(self._clock()):
+                _log.warning("%s is %s", endpoint, news)
 
-    def _set_back(self, endpoint: Endpoint) -> None:
-        self._set_back_until[endpoint] = self._clock() + SET_BACK
+    async def _bounded(
+        self, endpoint: Endpoint, question: Callable[[Endpoint], Awaitable[T]], seconds: float
+    ) -> T:
+        """The answer, asked for once there is a slot. Raises FilterError if both take too long."""
+        try:
+            async with asyncio.timeout(seconds) as limit, self._slots[endpoint]:
+                return await question(endpoint)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise FilterError(f"no answer within {seconds:.3g} s") from None
 
     def _in_order(self) -> list[Endpoint]:
         now = self._clock()
+        return sorted(self.endpoints, key=lambda each: (self._breakers[each].rank(now), self._busy[each]))
 
-        def rank(endpoint: Endpoint) -> tuple[bool, int]:
-            return self._set_back_until.get(endpoint, now) > now, self._busy[endpoint]
 
-        return sorted(self.endpoints, key=rank)
+def _failure_of(error: FilterError | OSError) -> Failure:
+    if isinstance(error, OSError):
+        return failure_of(error)
+    return Failure.CHEAP if isinstance(error, Declined) else Failure.COSTLY
 
 
 def explain(error: FilterError | OSError) -> str:

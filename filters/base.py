@@ -21,6 +21,10 @@ class FilterError(Exception):
     """The source did not answer, or not as its protocol demands. The text goes to the operator."""
 
 
+class Declined(FilterError):
+    """The source answered, and as its protocol demands, that it cannot say: it is ill, but not silent."""
+
+
 class TooLarge(FilterError):
     """The source does not look at messages of this size; becomes `Skipped`, never "clean"."""
 
@@ -31,13 +35,15 @@ class Filter(abc.ABC):
     A subclass names itself and what it finds, and says from which stage it can be asked. The
     keyword-only parameters of its `__init__`, with annotation and default, are its options in the
     configuration. `timeout` and `unavailable` are every filter's options and are not its business:
-    the gateway bounds each `find` and turns whatever it raises into `Unavailable`.
+    the gateway bounds each `find` and turns whatever it raises into `Unavailable`. It does say by
+    `timeout` how many seconds that will be, so that they can be shared out over several addresses.
     """
 
     name: ClassVar[str]
     finds: ClassVar[type[Finding]]
     stage: ClassVar[Stage] = Stage.END_OF_DATA
     cost: ClassVar[Cost] = Cost.LOOKUP
+    timeout: float = 30.0
 
     @abc.abstractmethod
     async def find(self, tx: Transaction) -> Finding:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pyclamd
 
 from filters.backend import Connection, Pool, connect, quote
-from filters.base import Cost, Filter, FilterError, TooLarge
+from filters.base import Cost, Declined, Filter, FilterError, TooLarge
 from filters.evidence import VirusReport
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import printable
@@ -22,6 +22,7 @@ from gateway.smtp.transaction import Transaction
 _CLEAN = b"stream: OK\0"
 _FOUND = re.compile(rb"stream: ([^\0]+) FOUND\0")
 _OVER_LIMIT = b"INSTREAM size limit exceeded"
+_ERROR = re.compile(rb"[^\0]* ERROR\0")
 _MAX_ANSWER = 4096
 _MAX_SIGNATURE = 200
 # pyclamd waits up to five times as long as it is told to.
@@ -51,7 +52,7 @@ class ClamAV(Filter):
         size = len(tx.trace) + tx.message.size
         if size > self._max_size:
             raise TooLarge(f"{size} octets are more than max_size = {self._max_size}")
-        return await self._pool.ask(functools.partial(_scan, tx))
+        return await self._pool.ask(functools.partial(_scan, tx), self.timeout)
 
     async def probe(self) -> str:
         """The version of ClamAV and of its signatures, at every address."""
@@ -87,7 +88,7 @@ def _understand(answer: bytes, connection: Connection) -> VirusReport:
         return VirusReport()
     if found := _FOUND.fullmatch(answer):
         return VirusReport(printable(found[1].decode("latin-1"))[:_MAX_SIGNATURE])
-    raise FilterError(f"answered {quote(answer)}")
+    raise (Declined if _ERROR.fullmatch(answer) else FilterError)(f"answered {quote(answer)}")
 
 
 class _Clamd(pyclamd.ClamdNetworkSocket):  # type: ignore[misc]  # pyclamd has no types

@@ -17,7 +17,7 @@ from aiospamc.requests import Request
 from aiospamc.responses import Response, ResponseException
 
 from filters.backend import Pool, connect, quote
-from filters.base import Cost, Filter, FilterError, TooLarge
+from filters.base import Cost, Declined, Filter, FilterError, TooLarge
 from filters.evidence import SpamReport
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import printable
@@ -63,7 +63,7 @@ class SpamAssassin(Filter):
             raise TooLarge(f"{size} octets are more than max_size = {self._max_size}")
         body = b"".join((tx.trace, *tx.message.content.chunks()))
         request = Request("SYMBOLS", headers=self._fields, body=body)
-        return await self._pool.ask(functools.partial(_judge, request))
+        return await self._pool.ask(functools.partial(_judge, request), self.timeout)
 
     async def probe(self) -> str:
         """spamd's answer to PING, at every address."""
@@ -108,7 +108,7 @@ async def _request(request: Request, endpoint: Endpoint) -> Response:
     except BadResponse as error:
         raise FilterError(f"answered {quote(error.args[0])}") from None
     except ResponseException as error:
-        raise FilterError(f"answered {error.code} {printable(str(error))[:_MAX_TEXT]}") from None
+        raise Declined(f"answered {error.code} {printable(str(error))[:_MAX_TEXT]}") from None
     except (ClientException, UnicodeDecodeError) as error:
         raise FilterError(f"gave an answer that cannot be read: {type(error).__name__}") from None
 

@@ -3,6 +3,7 @@
 What happens to mail is not here but in the journal.
 """
 
+import logging
 import sys
 
 import structlog
@@ -22,3 +23,14 @@ def configure_logging() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[_Forward()])
+
+
+class _Forward(logging.Handler):
+    """What filters and libraries log by way of the standard library, in the same lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it, from warnings on, which is all that gets here."""
+        structlog.get_logger().log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )

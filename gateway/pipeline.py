@@ -45,6 +45,9 @@ class FilterSetting:
     unavailable: Meaning = "tempfail"
     skipped: Meaning = "accept"
 
+    def __post_init__(self) -> None:
+        self.filter.timeout = self.timeout
+
 
 class DeadlineExceeded(Exception):
     """The time for the whole stage is used up."""

@@ -13,6 +13,7 @@ import ssl
 from collections import deque
 from typing import cast
 
+from gateway.smtp.breaker import Failure, failure_of
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import Reply
 from gateway.smtp.reply_reader import ReplyError, ReplyReader
@@ -28,7 +29,11 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class DownstreamError(Exception):
-    """The downstream MTA did not do its part; the text goes to the operator."""
+    """The downstream MTA did not do its part, which cost as much; the text goes to the operator."""
+
+    def __init__(self, text: str, cost: Failure = Failure.COSTLY) -> None:
+        super().__init__(text)
+        self.cost = cost
 
 
 class TLSFailed(DownstreamError):
@@ -94,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         """Read the banner and say EHLO. Raises DownstreamError."""
         banner = await self.reply_to(self._banner, GREETING_TIMEOUT)
         if not banner.is_positive:
-            raise DownstreamError(f"{self.endpoint}: greeted with {banner}")
+            raise DownstreamError(f"{self.endpoint}: greeted with {banner}", Failure.CHEAP)
         await self.hello(hostname)
 
     async def hello(self, hostname: str) -> None:
@@ -108,7 +113,7 @@ class ClientConnection(asyncio.Protocol):
             raise DownstreamError(f"{self.endpoint}: LHLO answered with {reply}")
         reply = await self.ask(b"HELO " + hostname.encode("ascii"))
         if not reply.is_positive:
-            raise DownstreamError(f"{self.endpoint}: HELO answered with {reply}")
+            raise DownstreamError(f"{self.endpoint}: HELO answered with {reply}", Failure.CHEAP)
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Encrypt from here on, after STARTTLS was agreed to. Raises DownstreamError."""
@@ -275,7 +280,7 @@ async def _connect(connection: ClientConnection, hostname: str, tls: Encrypt) ->
     except OSError as error:
         # asyncio's own text says where to, which is known, and not why.
         why = os.strerror(error.errno) if error.errno else error
-        raise DownstreamError(f"{endpoint}: {why}") from None
+        raise DownstreamError(f"{endpoint}: {why}", failure_of(error)) from None
     except BaseException:
         connection.abort("given up")
         raise
@@ -289,7 +294,7 @@ async def encrypt(connection: ClientConnection, hostname: str, tls: Encrypt) -> 
     if not connection.offers("STARTTLS"):
         if tls != "may":
             connection.abort("offers no STARTTLS")
-            raise TLSFailed(f"{connection.endpoint}: offers no STARTTLS, and tls = {tls!r}")
+            raise TLSFailed(f"{connection.endpoint}: offers no STARTTLS, and tls = {tls!r}", Failure.CHEAP)
         return
     reply = await connection.ask(b"STARTTLS")
     if reply.is_positive:
@@ -297,7 +302,7 @@ async def encrypt(connection: ClientConnection, hostname: str, tls: Encrypt) -> 
         await connection.hello(hostname)
     elif tls != "may":
         connection.abort("refused STARTTLS")
-        raise TLSFailed(f"{connection.endpoint}: answered STARTTLS with {reply}")
+        raise TLSFailed(f"{connection.endpoint}: answered STARTTLS with {reply}", Failure.CHEAP)
 
 
 @functools.cache

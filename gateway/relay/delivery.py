@@ -6,6 +6,7 @@ nobody may interrupt it after that: `is_committed` says so.
 """
 
 import asyncio
+import functools
 from collections.abc import Iterable
 
 from gateway.relay.client import ClientConnection, DownstreamError
@@ -13,6 +14,7 @@ from gateway.relay.identity import xforward
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
+from gateway.smtp.breaker import Failure
 from gateway.smtp.command import Parameters
 from gateway.smtp.content import stuffed
 from gateway.smtp.envelope import Envelope
@@ -100,8 +102,14 @@ class Delivery:
             except DownstreamError:
                 # It closed while it was idle, which is its right; it has not seen this mail.
                 self.abandon()
-        return await self._begin(
-            await self._pool.open(self.destination.endpoints, self.destination.tls), [recipient]
+        return await self._begin_anew([recipient])
+
+    async def _begin_anew(self, recipients: list[_Recipient]) -> Reply:
+        """Open it on a fresh connection, at the first address where that can be done."""
+        return await self._pool.begin(
+            self.destination.endpoints,
+            self.destination.tls,
+            functools.partial(self._begin, recipients=recipients),
         )
 
     async def _begin(self, connection: ClientConnection, recipients: list[_Recipient]) -> Reply:
@@ -117,7 +125,7 @@ class Delivery:
         replies = await self._exchange(connection, commands)
         if not connection.is_open:
             # 421 to any of them (RFC 5321 section 3.8): nothing it said holds any more.
-            raise DownstreamError(f"{connection.endpoint}: {connection.failure}")
+            raise DownstreamError(f"{connection.endpoint}: {connection.failure}", Failure.CHEAP)
         opened = replies[-1 - len(recipients)]
         if not opened.is_positive:
             self._needs_reset = False
@@ -145,11 +153,11 @@ class Delivery:
             except DownstreamError:
                 pass  # it gave up while we were judging: that is what the second attempt is for
         self.abandon()
-        connection = await self._pool.open(self.destination.endpoints, self.destination.tls)
-        reply = await self._begin(connection, self._accepted)
-        if not reply.is_positive:
+        reply = await self._begin_anew(self._accepted)
+        connection = self._connection
+        if connection is None or not reply.is_positive:
             self.abandon()
-            raise DownstreamError(f"{connection.endpoint}: gave up while judging, then said {reply}")
+            raise DownstreamError(f"{self.address}: gave up while judging, then said {reply}")
         self._in_data = True
         return connection, await connection.start_data()
 

@@ -1,10 +1,16 @@
-"""Connections kept between messages, and a memory of addresses that are down."""
+"""Connections kept between messages, and a memory of addresses that fail."""
 
 import asyncio
 import functools
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
 
 from gateway.relay.client import ClientConnection, DownstreamError, connect
+from gateway.smtp.breaker import Breaker
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import Reply
 from gateway.terms import Encrypt
@@ -16,12 +22,12 @@ MAX_KEPT = 32
 MAX_REFUSALS = 8
 # It does the same to one that sends many commands besides mail, from a hundred on.
 MAX_RESETS = 80
-# How long an address that could not be reached is asked last.
-SET_BACK = 10.0
 # For the reply to RSET, for which nobody waits.
 RESET_TIMEOUT = 20.0
 
+_log = structlog.get_logger()
 
+T = TypeVar("T")
 # Where a connection leads, and how it was asked to be encrypted.
 _Way = tuple[Endpoint, Encrypt]
 
@@ -29,11 +35,12 @@ _Way = tuple[Endpoint, Encrypt]
 class Pool:
     """Connections by the way they lead. What is taken or opened is given back by `release` or `reset`."""
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._hostname = hostname
+        self._clock = clock
         self._kept: dict[_Way, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
         self._resetting: set[ClientConnection] = set()
-        self._down_until: dict[Endpoint, float] = {}
+        self._breakers: defaultdict[Endpoint, Breaker] = defaultdict(Breaker)
         # What each endpoint said last that it can do.
         self.extensions: dict[Endpoint, dict[str, str]] = {}
         self._greetings = 0
@@ -56,23 +63,61 @@ class Pool:
 
     async def open(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection:
         """A fresh connection to the first endpoint that takes one. Raises DownstreamError for all."""
+        return await self.begin(endpoints, tls, _as_it_is)
+
+    async def begin(
+        self,
+        endpoints: Sequence[Endpoint],
+        tls: Encrypt,
+        opening: Callable[[ClientConnection], Awaitable[T]],
+    ) -> T:
+        """What `opening` made of a fresh connection to the first endpoint with which it could.
+
+        An endpoint that keeps failing is left in peace (`gateway/smtp/breaker.py`). Raises
+        DownstreamError with what is wrong with each.
+        """
         causes = []
         for endpoint in self._healthy_first(endpoints):
+            breaker, now = self._breakers[endpoint], self._clock()
+            if not breaker.admits(now):
+                causes.append(f"{endpoint}: {breaker.explain(now)}")
+                continue
             try:
-                connection = await connect(endpoint, self._hostname, tls)
+                return await self._begin(endpoint, tls, opening)
             except DownstreamError as error:
-                self._down_until[endpoint] = asyncio.get_running_loop().time() + SET_BACK
                 causes.append(str(error))
-            else:
-                self._down_until.pop(endpoint, None)
-                if self.extensions.get(endpoint) != connection.extensions:
-                    self.extensions[endpoint] = connection.extensions
-                    self._greetings += 1
-                return connection
         raise DownstreamError("; ".join(causes))
+
+    async def _begin(
+        self, endpoint: Endpoint, tls: Encrypt, opening: Callable[[ClientConnection], Awaitable[T]]
+    ) -> T:
+        """Try one endpoint, and tell its breaker what came of it."""
+        breaker = self._breakers[endpoint]
+        is_probe = breaker.begin()
+        try:
+            connection = await connect(endpoint, self._hostname, tls)
+            self._note_extensions(connection)
+            opened = await opening(connection)
+        except DownstreamError as error:
+            breaker.fail(error.cost, str(error).removeprefix(f"{endpoint}: "), self._clock(), is_probe)
+            raise
+        else:
+            breaker.succeed()
+            return opened
+        finally:
+            breaker.end(is_probe)
+            if news := breaker.news(self._clock()):
+                _log.warning("a downstream fails or is back", address=str(endpoint), state=news)
+
+    def _note_extensions(self, connection: ClientConnection) -> None:
+        if self.extensions.get(connection.endpoint) != connection.extensions:
+            self.extensions[connection.endpoint] = connection.extensions
+            self._greetings += 1
 
     def release(self, connection: ClientConnection) -> None:
         """Keep a connection that is between transactions for the next message."""
+        if connection.is_open:
+            self._breakers[connection.endpoint].succeed()
         kept = self._kept.setdefault((connection.endpoint, connection.tls), [])
         is_worn = connection.refusals >= MAX_REFUSALS or connection.resets >= MAX_RESETS
         if not connection.is_open or is_worn or len(kept) >= MAX_KEPT:
@@ -105,8 +150,8 @@ class Pool:
         self._kept.clear()
 
     def _healthy_first(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
-        now = asyncio.get_running_loop().time()
-        return sorted(endpoints, key=lambda endpoint: self._down_until.get(endpoint, 0.0) > now)
+        now = self._clock()
+        return sorted(endpoints, key=lambda endpoint: self._breakers[endpoint].rank(now))
 
     def _after_reset(
         self, connection: ClientConnection, timer: asyncio.TimerHandle, confirmed: "asyncio.Future[Reply]"
@@ -122,3 +167,7 @@ class Pool:
         way = (connection.endpoint, connection.tls)
         self._kept[way] = [entry for entry in self._kept[way] if entry[0] is not connection]
         connection.quit()
+
+
+async def _as_it_is(connection: ClientConnection) -> ClientConnection:
+    return connection

@@ -108,6 +108,12 @@ def trickle(talk: Conversation) -> None:
     talk.wait_until_left()
 
 
+def drip(talk: Conversation) -> None:
+    """Answer with one octet after the other, and never with the last."""
+    while not talk.left.is_set() and not talk.stopped.wait(0.01):
+        talk.say(b"s")
+
+
 def deaf(talk: Conversation) -> None:
     """Read nothing, answer nothing, keep the connection."""
     talk.stopped.wait()

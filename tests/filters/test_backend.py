@@ -1,12 +1,15 @@
 """Addresses, fail-over, and what becomes of sockets."""
 
 import asyncio
+import errno
+import logging
 
 import pytest
 
 from filters import backend
 from filters.backend import Pool, connect, explain
-from filters.base import FilterError, TooLarge
+from filters.base import Declined, FilterError, TooLarge
+from gateway.smtp.breaker import FIRST_PAUSE, TOLERATED
 from gateway.smtp.endpoint import Endpoint
 from tests.fakes.server import BlackHole, FakeServer, Nobody, hang, mute, say_early
 
@@ -24,14 +27,15 @@ class Clock:
 class Asked:
     """A question that fails at the addresses it is told to, and remembers whom it was put to."""
 
-    def __init__(self, *failing: str) -> None:
+    def __init__(self, *failing: str, error: Exception | None = None) -> None:
         self.failing = set(failing)
+        self.error = error or FilterError("broken")
         self.order: list[str] = []
 
     async def __call__(self, endpoint: Endpoint) -> str:
         self.order.append(str(endpoint))
         if str(endpoint) in self.failing:
-            raise FilterError("broken")
+            raise self.error
         return "well"
 
     def take_order(self) -> list[str]:
@@ -72,9 +76,18 @@ async def test_a_failed_address_is_asked_last_for_a_while() -> None:
     assert asked.take_order() == [A, B]
     await pool.ask(asked)
     assert asked.take_order() == [B]
-    clock.now += backend.SET_BACK
+    clock.now += 10.0
     await pool.ask(asked)
     assert asked.take_order() == [A, B]
+
+
+async def test_an_address_where_nobody_listens_is_asked_first_again_soon() -> None:
+    clock, asked = Clock(), Asked(A, error=ConnectionRefusedError(errno.ECONNREFUSED, ""))
+    pool = Pool([A, B], clock)
+    for seconds, order in ((0.0, [A, B]), (0.0, [B]), (1.0, [A, B])):
+        clock.now += seconds
+        await pool.ask(asked)
+        assert asked.take_order() == order
 
 
 async def test_an_address_that_is_well_again_is_forgiven() -> None:
@@ -95,6 +108,123 @@ async def test_all_are_tried_when_all_have_failed() -> None:
         with pytest.raises(FilterError, match=f"{A}: broken; {B}: broken; {C}: broken"):
             await pool.ask(asked)
     assert asked.order == [A, B, C] * 2
+
+
+async def fail_often(pool: Pool, asked: Asked, times: int = TOLERATED) -> str:
+    """What the last of so many questions came to."""
+    for _ in range(times):
+        with pytest.raises(FilterError) as caught:
+            await pool.ask(asked)
+    return str(caught.value)
+
+
+async def test_an_address_that_keeps_failing_is_not_asked_and_the_question_fails_at_once(caplog) -> None:
+    clock, asked = Clock(), Asked(A)
+    pool = Pool(A, clock)
+    await fail_often(pool, asked)
+    assert await fail_often(pool, asked) == f"{A}: given up on for 1.0 s more after: broken"
+    assert asked.take_order() == [A] * TOLERATED
+    clock.now += FIRST_PAUSE
+    asked.failing = set()
+    assert await pool.ask(asked) == "well"
+    assert await pool.ask(asked) == "well"
+    assert [record.message for record in caplog.records] == [
+        f"{A} is given up on for 1.0 s more after: broken",
+        f"{A} is asked as usual again",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+async def test_one_question_at_a_time_tries_an_address_again() -> None:
+    clock, asked = Clock(), Asked(A)
+    pool = Pool([A, B], clock)
+    asked.failing = {A, B}
+    await fail_often(pool, asked)
+    clock.now += FIRST_PAUSE
+    asked.take_order()
+    held = asyncio.Event()
+
+    async def wait(endpoint: Endpoint) -> str:
+        asked.order.append(str(endpoint))
+        await held.wait()
+        return "late"
+
+    probes = [asyncio.create_task(pool.ask(wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert asked.take_order() == [A, B]
+    text = await fail_often(pool, asked, 1)
+    assert text == f"{A}: being tried again after: broken; {B}: being tried again after: broken"
+    held.set()
+    assert await asyncio.gather(*probes) == ["late", "late"]
+    asked.failing = set()
+    assert await pool.ask(asked) == "well"
+
+
+async def test_a_probe_that_nobody_waits_for_any_more_gives_its_place_back() -> None:
+    clock, asked = Clock(), Asked(A)
+    pool = Pool(A, clock)
+    await fail_often(pool, asked)
+    clock.now += FIRST_PAUSE
+    probe = asyncio.create_task(pool.ask(lambda _: asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    probe.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probe
+    asked.failing = set()
+    assert await pool.ask(asked) == "well"
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(errno.ECONNREFUSED, ""), Declined("cannot today")])
+async def test_who_says_no_at_once_is_asked_for_ever(error: Exception) -> None:
+    asked = Asked(A, error=error)
+    pool = Pool(A)
+    await fail_often(pool, asked, 20)
+    assert len(asked.take_order()) == 20
+    asked.failing = set()
+    assert await pool.ask(asked) == "well"
+
+
+async def test_an_address_that_hangs_leaves_the_next_one_time_to_answer() -> None:
+    order = []
+
+    async def hang_at_a(endpoint: Endpoint) -> str:
+        order.append(str(endpoint))
+        if str(endpoint) == A:
+            await asyncio.Event().wait()
+        return "well"
+
+    pool = Pool([A, B])
+    assert await pool.ask(hang_at_a, 0.2) == "well"
+    assert await pool.ask(hang_at_a, 0.2) == "well"
+    assert order == [A, B, B]
+
+
+async def test_only_so_many_questions_are_put_at_a_time(monkeypatch) -> None:
+    monkeypatch.setattr(backend, "MAX_CONCURRENT", 2)
+    pool = Pool(A)
+    under_way, most = 0, 0
+
+    async def count(endpoint: Endpoint) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+
+    await asyncio.gather(*(pool.ask(count) for _ in range(10)))
+    assert most == 2
+
+
+async def test_waiting_for_ones_turn_is_bounded_as_well(monkeypatch) -> None:
+    monkeypatch.setattr(backend, "MAX_CONCURRENT", 1)
+    pool = Pool(A)
+    first = asyncio.create_task(pool.ask(lambda _: asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    with pytest.raises(FilterError, match=r"no answer within 0\.0\d+ s"):
+        await pool.ask(Asked(), 0.05)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
 
 
 async def test_too_large_is_an_answer_and_no_failure() -> None:

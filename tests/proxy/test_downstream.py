@@ -9,8 +9,10 @@ import gateway.relay.pool
 from tests.client import Client
 from tests.fakes.mta import (
     EXTENSIONS,
+    Act,
     FakeMTA,
     Gate,
+    Talk,
     accept,
     correctly,
     deaf,
@@ -110,6 +112,7 @@ async def test_a_downstream_on_a_unix_socket(start_gateway: GatewayStarter, tmp_
         ("451 4.3.0 Not now", "451 4.3.0 Not now (ref "),
         ("452 4.3.1 Disk full", "452 4.3.1 Disk full (ref "),
         ("550 5.7.1 Go away", "550 5.7.1 Go away (ref "),
+        ("552 5.3.4 Too big", "552 5.3.4 Too big (ref "),
         ("555 Never heard of it", "555 5.0.0 Never heard of it (ref "),
         ("421 4.3.2 Closing", "451 4.4.1 "),
     ],
@@ -155,6 +158,28 @@ async def test_each_recipient_gets_the_downstreams_own_reply(start_gateway: Gate
     assert refused[0].downstream.reply == "550 5.1.1 <u2@our.example>: unknown"
 
 
+@pytest.mark.parametrize("lines", [("220-a", "220-b", "220 c"), tuple(["220-a"] * 90 + ["220 b"])])
+async def test_a_greeting_of_many_lines_is_a_greeting(start_gateway: GatewayStarter, mta: FakeMTA, lines):
+    mta.script["banner"] = say(*lines)
+    gateway = await start_gateway()
+    async with Client(gateway.port) as client:
+        assert (await client.deliver(MESSAGE, U1)).code == 250
+
+
+async def test_what_steers_a_terminal_in_the_downstreams_words_is_not_passed_on(
+    start_gateway: GatewayStarter, mta: FakeMTA
+):
+    mta.script["RCPT"] = say(
+        "550 5.1.1 <u1@our.example>...\x1b[2J\x07\x00 \x9bsecret.internal.host /var/mail"
+    )
+    gateway = await start_gateway()
+    async with Client(gateway.port) as client:
+        (answer,) = await client.open(U1)
+    words, _, _ = str(answer).partition(" (ref ")
+    assert words == "550 5.1.1 <u1@our.example>...?[2J?? ?secret.internal.host /var/mail"
+    assert gateway.records[0].downstream.reply == words
+
+
 async def test_an_unknown_user_without_a_status_gets_one(start_gateway: GatewayStarter, mta: FakeMTA):
     mta.script["RCPT"] = say("550 no such user")
     gateway = await start_gateway()
@@ -188,7 +213,8 @@ async def test_helo_is_said_where_ehlo_is_unknown(start_gateway: GatewayStarter,
     assert not mta.heard("XFORWARD")
 
 
-@pytest.mark.parametrize("act", [drop, say("421 4.3.2 Closing"), say_and_drop("421 4.3.2 Closing")])
+@pytest.mark.usefixtures("short_patience")
+@pytest.mark.parametrize("act", [drop, hang, say("421 4.3.2 Closing"), say_and_drop("421 4.3.2 Closing")])
 async def test_a_downstream_lost_between_recipients_delivers_to_none(
     start_gateway: GatewayStarter, mta: FakeMTA, act
 ):
@@ -214,11 +240,14 @@ async def test_a_downstream_lost_between_recipients_delivers_to_none(
         (say("421 4.3.2 Closing"), "451 4.3.2 Closing (ref "),
         (say("250 2.0.0 Ok"), "451 4.4.1 "),
         (say("334 "), "451 4.4.1 "),
+        (say("354 Go ahead", "554 5.5.1 No"), "451 4.4.1 "),
+        (hang, "451 4.4.1 "),
         (drop, "451 4.4.1 "),
         (reset, "451 4.4.1 "),
         (say("~"), "451 4.4.1 "),
     ],
 )
+@pytest.mark.usefixtures("short_patience")
 async def test_what_the_downstream_says_to_data(
     start_gateway: GatewayStarter, mta: FakeMTA, act, expected: str
 ):
@@ -234,7 +263,19 @@ async def test_what_the_downstream_says_to_data(
     assert not mta.heard("SUBJECT:", "HELLO", "RECEIVED:")
 
 
-@pytest.mark.parametrize("ending", [say_and_stop, say_and_finish], ids=["stops reading", "closes"])
+def say_and_read_on(*replies: str) -> Act:
+    """Answer this, then only read."""
+
+    def act(talk: Talk) -> None:
+        talk.say(*replies)
+        hang(talk)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "ending", [say_and_stop, say_and_finish, say_and_read_on], ids=["stops reading", "closes", "reads on"]
+)
 async def test_a_refusal_in_the_middle_of_the_content_is_the_answer(
     start_gateway: GatewayStarter, mta: FakeMTA, ending
 ):
@@ -274,6 +315,7 @@ async def test_a_downstream_that_stops_reading_is_given_up(start_gateway: Gatewa
     [
         (say("451 4.7.1 Try later"), "451 4.7.1 Try later (ref "),
         (say("452 full"), "452 4.0.0 full (ref "),
+        (say("552 5.2.2 Quota"), "552 5.2.2 Quota (ref "),
         (say("554 5.6.1 What is this"), "554 5.6.1 What is this (ref "),
         (say("550-5.7.1 First", "550 5.7.1 second"), "550-5.7.1 First\r\n550 5.7.1 second (ref "),
         (say("421 4.3.2 Closing"), "451 4.3.2 Closing (ref "),

@@ -1,14 +1,16 @@
 """Connections kept between messages."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 import gateway.relay.pool
-from gateway.relay.client import DownstreamError
+from gateway.relay.client import ClientConnection, DownstreamError
 from gateway.relay.pool import Pool
+from gateway.smtp.breaker import FIRST_PAUSE, TOLERATED
 from gateway.smtp.endpoint import Endpoint
-from tests.fakes.mta import FakeMTA, say
+from tests.fakes.mta import FakeMTA, drop, hang, reset, say, say_and_drop
 from tests.fakes.server import Nobody
 from tests.waiting import eventually
 
@@ -19,9 +21,23 @@ async def mta() -> AsyncIterator[FakeMTA]:
         yield fake
 
 
+class Clock:
+    """The pool's clock, which stands still unless a test puts it ahead."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return self.ahead
+
+
 @pytest.fixture
-async def pool() -> AsyncIterator[Pool]:
-    pool = Pool("mx.our.example")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def pool(clock: Clock) -> AsyncIterator[Pool]:
+    pool = Pool("mx.our.example", clock)
     yield pool
     pool.close()
 
@@ -92,20 +108,78 @@ async def test_a_reset_nobody_confirms_ends_the_connection(
 
 
 async def test_an_address_that_was_down_is_asked_last_for_a_while(
-    pool: Pool, endpoint: Endpoint, mta: FakeMTA, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA, clock: Clock
 ):
-    flaky = FakeMTA({"banner": [say("554 5.3.2 No service")]})
-    async with flaky:
+    async with FakeMTA({"banner": [say("421 4.3.2 No service")]}) as flaky:
         both = [Endpoint.parse(flaky.address), endpoint]
         (await pool.open(both, "may")).quit()
         (await pool.open(both, "may")).quit()
         assert (flaky.connections, mta.connections) == (1, 2)
-        monkeypatch.setattr(gateway.relay.pool, "SET_BACK", 0.0)
-        pool = Pool("mx.our.example")
-        flaky.script["banner"] = [say("554 5.3.2 No service")]
+        clock.ahead = 1.0
         (await pool.open(both, "may")).quit()
-        (await pool.open(both, "may")).quit()
-        assert (flaky.connections, mta.connections) == (3, 3)
+        assert (flaky.connections, mta.connections) == (2, 2)
+
+
+BROKEN = {"drop": drop, "reset": reset, "garbage": say("whatever"), "half": say_and_drop("220-mta.test")}
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+async def test_an_address_that_keeps_failing_is_left_in_peace(
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA, clock: Clock, act
+):
+    mta.script["banner"] = [act] * TOLERATED
+    for _ in range(TOLERATED):
+        with pytest.raises(DownstreamError):
+            await pool.open([endpoint], "may")
+    for tls in ("may", "off"):
+        with pytest.raises(DownstreamError, match=rf"{endpoint}: given up on for 1\.0 s more after: "):
+            await pool.open([endpoint], tls)
+    assert mta.connections == TOLERATED
+    clock.ahead = FIRST_PAUSE
+    for _ in range(2):
+        (await pool.open([endpoint], "may")).quit()
+
+
+@pytest.mark.parametrize("reply", ["421 4.3.2 No service", "554 5.3.2 No service"])
+async def test_who_greets_with_a_refusal_is_asked_for_ever(
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA, reply: str
+):
+    mta.script["banner"] = [say(reply)] * 10
+    for _ in range(10):
+        with pytest.raises(DownstreamError, match=reply):
+            await pool.open([endpoint], "may")
+    (await pool.open([endpoint], "may")).quit()
+
+
+async def test_a_probe_that_is_given_up_gives_its_place_back(
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA, clock: Clock
+):
+    mta.script["banner"] = [drop] * TOLERATED + [hang]
+    for _ in range(TOLERATED):
+        with pytest.raises(DownstreamError):
+            await pool.open([endpoint], "may")
+    clock.ahead = FIRST_PAUSE
+    probe = asyncio.create_task(pool.open([endpoint], "may"))
+    await mta.wait_for_connections(TOLERATED + 1)
+    with pytest.raises(DownstreamError, match="being tried again after: connection closed"):
+        await pool.open([endpoint], "may")
+    probe.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probe
+    (await pool.open([endpoint], "may")).quit()
+
+
+async def test_the_next_address_is_tried_where_the_opening_fails(pool: Pool, mta: FakeMTA):
+    async def opening(connection: ClientConnection) -> str:
+        if connection.endpoint == first:
+            connection.abort("for the test")
+            raise DownstreamError("says no")
+        connection.quit()
+        return str(connection.endpoint)
+
+    async with FakeMTA() as other:
+        first = Endpoint.parse(other.address)
+        assert await pool.begin([first, Endpoint.parse(mta.address)], "may", opening) == mta.address
 
 
 async def test_where_nobody_takes_it_all_causes_are_named(pool: Pool, mta: FakeMTA):

@@ -1,0 +1,129 @@
+"""What is remembered of an address that fails: whether to ask it, to ask it last, or to leave it in peace.
+
+A circuit breaker without I/O and without a clock: `now` is passed in, in seconds of any clock that
+only goes forward. The pools of scanners and of downstream MTAs have one for each address.
+"""
+
+import enum
+import errno
+
+# So many failures in a row that cost time, and an address is left in peace.
+TOLERATED = 3
+# How long at first; each failed probe doubles it.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+_CHEAP_ERRORS = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.EACCES, errno.ENOTCONN})
+
+
+class Failure(enum.Enum):
+    """What a failure cost.
+
+    A refused connection, or a peer that says at once that it will not, costs nothing: asking again
+    does no harm, and who is started again must not be kept waiting. Silence, half an answer and
+    nonsense cost whoever waits for them.
+    """
+
+    CHEAP = "cheap"
+    COSTLY = "costly"
+
+
+# How long an address that failed is asked behind those that did not.
+_BEHIND = {Failure.CHEAP: 1.0, Failure.COSTLY: 10.0}
+
+
+def failure_of(error: OSError) -> Failure:
+    """What it cost to learn that there is no connection."""
+    return Failure.CHEAP if error.errno in _CHEAP_ERRORS else Failure.COSTLY
+
+
+class Breaker:
+    """The memory of one address.
+
+    It is closed, and questions pass, until TOLERATED costly failures came in a row. Then it is open
+    for a pause, and none passes. After that it is half open: one question passes, the probe, whose
+    end says whether the breaker closes or is open for longer.
+
+    Every question that `admits` let pass is told with `begin`, what became of it with `succeed` or
+    `fail`, and its end, however it came, with `end`.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._pause = 0.0
+        self._open_until = 0.0
+        self._behind_until = 0.0
+        self._is_probed = False
+        self._cause = ""
+        self._is_news = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether questions pass without more ado."""
+        return not self._pause
+
+    def admits(self, now: float) -> bool:
+        """Whether one more question may be put."""
+        return self.is_closed or (now >= self._open_until and not self._is_probed)
+
+    def rank(self, now: float) -> int:
+        """Who is asked first: 0 for the healthy, 1 for who failed lately, 2 for who is not asked at all."""
+        if not self.admits(now):
+            return 2
+        return int(now < self._behind_until)
+
+    def begin(self) -> bool:
+        """A question is put. Returns whether it is the probe, which its end has to be told."""
+        self._is_probed = not self.is_closed
+        return self._is_probed
+
+    def succeed(self) -> None:
+        """It was answered."""
+        self._close()
+        self._behind_until = 0.0
+
+    def fail(self, failure: Failure, cause: str, now: float, is_probe: bool = False) -> None:
+        """It was not answered."""
+        self._cause = cause
+        self._behind_until = max(self._behind_until, now + _BEHIND[failure])
+        if failure is Failure.COSTLY:
+            self._count(now, is_probe)
+        elif is_probe or self.is_closed:
+            # Nothing is lost by asking who says no at once, and it may be about to be back.
+            self._close()
+
+    def end(self, is_probe: bool) -> None:
+        """Nobody waits for it any more; if it was a probe that told nothing, its place is free again."""
+        if is_probe:
+            self._is_probed = False
+
+    def explain(self, now: float) -> str:
+        """Why no question passes."""
+        if now < self._open_until:
+            return f"given up on for {self._open_until - now:.1f} s more after: {self._cause}"
+        return f"being tried again after: {self._cause}"
+
+    def news(self, now: float) -> str | None:
+        """What there is to tell people: once when it opens, once when it closes."""
+        if not self._is_news:
+            return None
+        self._is_news = False
+        return "asked as usual again" if self.is_closed else self.explain(now)
+
+    def _count(self, now: float, is_probe: bool) -> None:
+        if is_probe:
+            self._open(min(self._pause * 2, LONGEST_PAUSE), now)
+        elif self.is_closed:
+            self._failures += 1
+            if self._failures >= TOLERATED:
+                self._open(FIRST_PAUSE, now)
+                self._is_news = True
+
+    def _close(self) -> None:
+        self._is_news = self._is_news or not self.is_closed
+        self._failures, self._pause, self._is_probed = 0, 0.0, False
+
+    def _open(self, pause: float, now: float) -> None:
+        self._pause = pause
+        self._open_until = now + pause
+        # When the pause is over it is asked like any other, else a probe would never come to it.
+        self._behind_until = self._open_until
