@@ -2,6 +2,7 @@
 
 import abc
 import enum
+from collections.abc import Hashable
 from typing import ClassVar
 
 from filters.evidence import Finding
@@ -52,6 +53,14 @@ class Filter(abc.ABC):
         Raises TooLarge if the source would not look, FilterError or anything else if it failed. A
         cancelled call closes what it opened.
         """
+
+    def subject(self, tx: Transaction) -> Hashable | None:  # noqa: ARG002 - for those that share
+        """All that the finding depends on; with an equal subject, `find` would find the same.
+
+        Whoever asks about an equal subject while `find` is under way, or soon after, is given the
+        same finding, in whatever session. `None`, for a finding that is never shared.
+        """
+        return None
 
     async def probe(self) -> str:
         """Ask the source whether it is well; the answer, for people. Raises what `find` raises."""

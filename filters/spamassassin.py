@@ -8,6 +8,7 @@ anew for every message. None of its types and exceptions leaves this file.
 import functools
 import math
 import re
+from collections.abc import Hashable
 
 from aiospamc.client import Client
 from aiospamc.connections import ConnectionManager
@@ -64,6 +65,16 @@ class SpamAssassin(Filter):
         body = b"".join((tx.trace, *tx.message.content.chunks()))
         request = Request("SYMBOLS", headers=self._fields, body=body)
         return await self._pool.ask(functools.partial(_judge, request), self.timeout)
+
+    def subject(self, tx: Transaction) -> Hashable:
+        """The content, and what the Received field on top of it says but for its date and reference."""
+        session, envelope = tx.session, tx.envelope
+        return (
+            tx.message.digest,
+            (session.client_address, session.client_name, session.helo_name),
+            (session.esmtp, session.tls is not None, session.authenticated),
+            (envelope.reverse_path, envelope.recipients),
+        )
 
     async def probe(self) -> str:
         """spamd's answer to PING, at every address."""

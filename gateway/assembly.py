@@ -17,6 +17,7 @@ from filters.route import Routes
 from gateway.config import Config, ConfigError
 from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
+from gateway.joining import Joiner
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.plugins import Plugin, PluginError, Plugins, discover
 from gateway.profiles import Profile, Profiles
@@ -175,19 +176,25 @@ def _profiles(
     policies: tuple[PolicySetting, ...],
     filters: tuple[FilterSetting, ...],
 ) -> Profiles:
-    general = Profile(Pipeline(policies, filters))
-    return Profiles(general, [_profile(config, section, plugins, filters) for section in config.profile])
+    joiner = Joiner()
+    general = Profile(Pipeline(policies, filters, joiner))
+    special = [_profile(config, section, plugins, filters, joiner) for section in config.profile]
+    return Profiles(general, special)
 
 
 def _profile(
-    config: Config, section: ProfileSection, plugins: Plugins, filters: tuple[FilterSetting, ...]
+    config: Config,
+    section: ProfileSection,
+    plugins: Plugins,
+    filters: tuple[FilterSetting, ...],
+    joiner: Joiner,
 ) -> Profile:
     merged = msgspec.structs.replace(config.policies, settings=_merged(config.policies, section))
     policies = tuple(_policies(merged, plugins, "[profile.policies.{}]"))
     _check_needs(policies, filters, plugins)
     changed = [_load(f"[policies.{name}]", plugins.policies[name]) for name in section.settings]
     is_early = any(policy.stage.is_before(Stage.RCPT) for policy in changed)
-    return Profile(Pipeline(policies, filters), section.recipients, is_early)
+    return Profile(Pipeline(policies, filters, joiner), section.recipients, is_early)
 
 
 def _merged(general: PoliciesSection, profile: ProfileSection) -> dict[str, PolicySection]:

@@ -16,16 +16,26 @@ from policies.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """One filter's outcome: the filter's name, the seconds it took, the stage it speaks about."""
+    """One filter's outcome: the filter's name, the seconds it took, the stage it speaks about.
+
+    `joined` says that it was asked for somebody else already, `age` how many seconds ago it was
+    found where it was not asked for at all (`gateway/joining.py`).
+    """
 
     outcome: Outcome
     source: str
     elapsed: float
     scope: Stage
+    joined: bool = False
+    age: float | None = None
 
     def as_record(self) -> dict[str, Any]:
         """As the record has it (INTERFACE: Records, `evidence`)."""
-        about = {"source": self.source, "elapsed": round(self.elapsed, 6)}
+        about: dict[str, Any] = {"source": self.source, "elapsed": round(self.elapsed, 6)}
+        if self.joined:
+            about["joined"] = True
+        if self.age is not None:
+            about["age"] = round(self.age, 3)
         match self.outcome:
             case Unavailable(cause=cause):
                 return {"unavailable": cause, **about}

@@ -11,17 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from filters.base import Filter, FilterError, TooLarge
+from filters.base import Filter
 from filters.evidence import Evidence, Finding, Outcome, Skipped, Unavailable
 from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
+from gateway.joining import THROWN, Answer, Joiner
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning
 from policies.policy import Policy
 from policies.verdict import Decision, Verdict, reject, tempfail
 
 _MAX_TRACEBACK = 2000
-# What other people's code can end with. An exit of theirs must not be one of the process.
-_THROWN = (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,18 @@ def verdict_for(failure: Outcome | BaseException, meaning: Meaning = "tempfail")
 
 
 class Pipeline:
-    """Filters and policies as configured. Shared by all sessions; keeps nothing about any of them."""
+    """Filters and policies as configured. Shared by all sessions; keeps nothing about any of them.
 
-    def __init__(self, policies: Sequence[PolicySetting], filters: Sequence[FilterSetting]) -> None:
+    Filters are asked by way of `joiner`, which several pipelines may share.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[PolicySetting],
+        filters: Sequence[FilterSetting],
+        joiner: Joiner | None = None,
+    ) -> None:
+        self._joiner = joiner or Joiner()
         self._stages = {stage: [s for s in policies if s.policy.stage is stage] for stage in Stage}
         self._filters = {setting.filter.finds: setting for setting in filters}
 
@@ -135,39 +143,29 @@ class Pipeline:
         self, setting: FilterSetting, tx: Transaction, case: CaseFile, deadline: float
     ) -> Outcome:
         """The filter's outcome, asked for at most once for as long as what it is about lives."""
-        known = case.evidence.get(setting.filter.finds)
+        source = setting.filter
+        known = case.evidence.get(source.finds)
         if known is not None:
             return known.outcome
         loop = asyncio.get_running_loop()
         started = loop.time()
-        outcome = await self._run(setting, tx, started, deadline)
-        elapsed = loop.time() - started
-        case.remember(
-            setting.filter.finds, Gathered(outcome, setting.filter.name, elapsed, setting.filter.stage)
+        answer = await self._run(setting, tx, started, deadline)
+        gathered = Gathered(
+            answer.outcome, source.name, loop.time() - started, source.stage, answer.joined, answer.age
         )
-        return outcome
+        case.remember(source.finds, gathered)
+        return answer.outcome
 
-    async def _run(self, setting: FilterSetting, tx: Transaction, started: float, deadline: float) -> Outcome:
-        """Ask the filter, bounded in time; whatever it raises is evidence."""
+    async def _run(self, setting: FilterSetting, tx: Transaction, started: float, deadline: float) -> Answer:
+        """Ask the filter, bounded in time."""
         until = started + setting.timeout
         try:
-            async with asyncio.timeout_at(min(until, deadline)) as limit:
-                found = await setting.filter.find(tx)
-        except TooLarge as error:
-            return Skipped(setting.filter.name, str(error))
-        except FilterError as error:
-            return Unavailable(setting.filter.name, str(error))
+            async with asyncio.timeout_at(min(until, deadline)):
+                return await self._joiner.ask(setting.filter, tx)
         except TimeoutError:
-            if limit.expired() and deadline < until:
+            if deadline < until:
                 raise DeadlineExceeded from None
-            return Unavailable(setting.filter.name, f"no answer within {setting.timeout:g} s")
-        except _THROWN as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
-            return Unavailable(setting.filter.name, f"{type(error).__name__}: {error}")
-        if not isinstance(found, setting.filter.finds):
-            return Unavailable(setting.filter.name, f"answered with {found!r:.200}")
-        return found
+            return Answer(Unavailable(setting.filter.name, f"no answer within {setting.timeout:g} s"))
 
     def _miss(
         self,
@@ -194,7 +192,7 @@ class Pipeline:
             verdict = setting.policy(tx, evidence, **setting.options)
             if not isinstance(verdict, Verdict | None):
                 raise TypeError(f"policy {setting.policy.name!r} returned {verdict!r}, not a verdict or None")
-        except _THROWN as error:
+        except THROWN as error:
             deferral = verdict_for(error)
             case.opinions[setting.policy.name] = Opinion(deferral, tx.stage, setting.enforced)
             if setting.enforced:
@@ -207,9 +205,3 @@ class Pipeline:
     def _defer(case: CaseFile, verdict: Verdict | None, policy: str | None, stage: Stage) -> None:
         if verdict is not None and case.deferral is None:
             case.deferral = Judgement(verdict, policy, stage.value)
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancelled the running task, rather than something it waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -21,7 +21,10 @@ def content_directory(state_directory: Path) -> Path:
 
 
 class Spool:
-    """Content under construction, then a `gateway.smtp.message.Content`. Close it when done.
+    """Content under construction, then a `gateway.smtp.message.Content`.
+
+    Close it when done. Who needs it for longer, like a scan that others have joined, says `hold`
+    and closes it as well; the last one to close gives everything back.
 
     More than `limit` octets are counted but not kept; `overflowed` is then true. When the disk fails
     nothing more is kept and `failure` says why.
@@ -36,6 +39,7 @@ class Spool:
         self._memory: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._hash = hashlib.sha256()
+        self._holders = 1
 
     def append(self, chunk: bytes) -> None:
         """Add content."""
@@ -43,7 +47,7 @@ class Spool:
         if self.size > self._limit:
             self.overflowed = True
         if self.overflowed or self.failure:
-            self.close()
+            self._give_back()
             return
         try:
             self._keep(chunk)
@@ -66,12 +70,14 @@ class Spool:
 
     def head(self, limit: int) -> bytes:
         """The first `limit` octets."""
+        self._check_open()
         if self._file is not None:
             return os.pread(self._file.fileno(), limit, 0)
         return self._joined()[:limit]
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
         """The content from `start` on, in pieces of at most 128 KiB."""
+        self._check_open()
         if self._file is None:
             if start < self.size:
                 yield self._joined()[start:]
@@ -79,9 +85,24 @@ class Spool:
         while chunk := os.pread(self._file.fileno(), CHUNK, start):
             start += len(chunk)
             yield chunk
+            self._check_open()
+
+    def hold(self) -> None:
+        """Keep the content for one more, until that one closes it, too."""
+        self._holders += 1
 
     def close(self) -> None:
-        """Give memory and file back."""
+        """Give memory and file back, if nobody else holds it."""
+        self._holders -= 1
+        if not self._holders:
+            self._give_back()
+
+    def _check_open(self) -> None:
+        """No content at all must never pass for an empty message, which any scanner finds clean."""
+        if self._holders <= 0:
+            raise ValueError("the content was given back")
+
+    def _give_back(self) -> None:
         self._memory.clear()
         if self._file is not None:
             self._file.close()

@@ -83,3 +83,28 @@ def test_pieces_make_no_difference(pieces: list[bytes], limit: int):
     assert (spool.size, spool.overflowed) == (len(content), len(content) > limit)
     if not spool.overflowed:
         assert b"".join(spool.chunks()) == content
+
+
+@pytest.mark.parametrize("size", [10, MEMORY_LIMIT + 1])
+def test_content_is_there_until_the_last_holder_closes(tmp_path: Path, size: int):
+    spool = Spool(tmp_path, limit=10_000_000)
+    spool.append(b"x" * size)
+    spool.hold()
+    chunks = spool.chunks()
+    spool.close()
+    assert b"".join(chunks) == b"x" * size
+    spool.close()
+    spool.close()
+    for read in (lambda: list(spool.chunks()), lambda: spool.head(1)):
+        with pytest.raises(ValueError, match="given back"):
+            read()
+
+
+def test_content_that_is_given_back_while_it_is_read_is_no_shorter_message(tmp_path: Path):
+    spool = Spool(tmp_path, limit=10_000_000)
+    spool.append(b"x" * 1_000_000)
+    chunks = spool.chunks()
+    next(chunks)
+    spool.close()
+    with pytest.raises(ValueError, match="given back"):
+        next(chunks)

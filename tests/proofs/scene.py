@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.proofs.daemons import Gateway, Surroundings
-from tests.waiting import eventually, soon
+from tests.waiting import eventually
 
 
 class Victim(enum.Enum):
