@@ -12,6 +12,8 @@ from typing import Self
 
 # RFC 5321 section 4.5.3.1.5: 512 octets with CRLF, from which code, hyphen, status and CRLF go.
 MAX_TEXT = 480
+# RFC 4954 section 4: a challenge may be far longer, and a part of it would be worth nothing.
+MAX_CHALLENGE = 12_288
 MAX_LINES = 100
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 _UNPRINTABLE = re.compile(r"[^ -~]")
@@ -43,7 +45,8 @@ class Reply:
             raise ValueError(f"enhanced status {self.status} does not agree with reply code {self.code}")
         if not 1 <= len(self.lines) <= MAX_LINES:
             raise ValueError(f"a reply has 1 to {MAX_LINES} lines, not {len(self.lines)}")
-        object.__setattr__(self, "lines", tuple(printable(line)[:MAX_TEXT] for line in self.lines))
+        longest = MAX_CHALLENGE if self.code == 334 else MAX_TEXT
+        object.__setattr__(self, "lines", tuple(printable(line)[:longest] for line in self.lines))
 
     @classmethod
     def of(cls, code: int, status: str | None, text: str) -> Self:

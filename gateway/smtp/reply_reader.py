@@ -6,9 +6,10 @@ printable by `Reply`. A bare LF ends a line, for some MTAs and all test tools se
 
 import re
 
-from gateway.smtp.reply import MAX_LINES, Reply
+from gateway.smtp.reply import MAX_CHALLENGE, MAX_LINES, Reply
 
-MAX_LINE = 4096
+# No reply but a challenge of AUTH is as long.
+MAX_LINE = MAX_CHALLENGE
 _LINE = re.compile(rb"([2-5]\d\d)(?:([ -])(.*))?", re.DOTALL)
 
 
