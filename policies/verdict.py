@@ -62,6 +62,7 @@ TEXTS = {
     "dns-blocklisted": "Refused: your address is on a block list",
     "relay-denied": "Relaying to this recipient is not permitted",
     "unknown-recipient": "No such recipient here",
+    "authentication-failed": "Authentication failed",
     "message-too-big": "Message too big",
     "header-too-big": "Header section too big",
     "mail-loop": "Message refused: it goes in circles, too many hosts have handed it on",

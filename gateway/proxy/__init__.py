@@ -2,8 +2,8 @@
 
 `stream` reads and writes octets and is the only importer of aiosmtpd; `connection` takes command
 lines to the dialogue and its replies back; `dialogue` is what is said, command by command, and knows
-no socket; `extensions` is what it offers; `early` judges the stages before RCPT; `transaction` is one
-mail transaction between MAIL and the reply after the end of data, `group` those of its recipients who
-share one fate;
-`server` accepts connections. None of them knows the milter.
+no socket; `extensions` is what it offers; `authentication` carries AUTH through; `early` judges the
+stages before RCPT; `transaction` is one mail transaction between MAIL and the reply after the end of
+data, `group` those of its recipients who share one fate; `server` accepts connections. None of them
+knows the milter.
 """

@@ -17,12 +17,12 @@ from gateway.proxy.certificate import Certificate, negotiated
 from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, START_TLS, Dialogue
 from gateway.proxy.service import Service
 from gateway.proxy.stream import ClientStream, LineTooLong
-from gateway.smtp.command import CommandError, is_foreign, parse_command
+from gateway.smtp.authentication import MAX_LINE as MAX_ANSWER
+from gateway.smtp.command import MAX_LINE, CommandError, is_foreign, parse_command
 from gateway.smtp.content import ContentReader
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 
-LINE_TOO_LONG = Reply.of(500, "5.5.2", "Line too long")
 NOT_RECOGNIZED = Reply.of(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
 TIMED_OUT = Reply.of(421, "4.4.2", "Timed out, closing the connection")
@@ -114,9 +114,9 @@ class ClientConnection(ClientStream):
         greeting = await self._answer_with(greet())
         while greeting.is_positive:
             try:
-                line = await self._next_line()
+                line = await self._next_line(MAX_ANSWER if self._dialogue.is_authenticating else MAX_LINE)
             except LineTooLong:
-                self._reply(LINE_TOO_LONG)
+                await self._answer_with(self._dialogue.line_too_long())
                 continue
             if line is None:
                 return self._why_no_line()
@@ -139,6 +139,10 @@ class ClientConnection(ClientStream):
 
     async def _execute(self, line: bytes) -> bool:
         """Carry out one command line; true if it was the last."""
+        if self._dialogue.is_authenticating:
+            self._budget.note_command("AUTH")
+            await self._answer_with(self._dialogue.answer(line))
+            return False
         if is_foreign(line):
             self._reply(NOT_SMTP)
             return True
@@ -227,8 +231,8 @@ class ClientConnection(ClientStream):
         if reply is START_TLS and self._service.certificate is not None:
             await self._secure(self._service.certificate)
 
-    async def smtp_AUTH(self, arg: str) -> None:  # noqa: ARG002 - not offered
-        self._reply(NOT_IMPLEMENTED)
+    async def smtp_AUTH(self, arg: str) -> None:
+        await self._answer_with(self._dialogue.auth(_octets(arg)))
 
     async def _secure(self, certificate: Certificate) -> None:
         try:

@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
-from gateway.casefile import Judgement
+from gateway.casefile import CaseFile, Judgement
+from gateway.proxy.authentication import Authentication
 from gateway.proxy.early import EarlyStages, cancel
-from gateway.proxy.extensions import keywords, mail_parameters, rcpt_parameters
+from gateway.proxy.extensions import keywords, mail_parameters, passed_on, rcpt_parameters
 from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
@@ -31,6 +32,7 @@ BYE = Reply.of(221, "2.0.0", "Bye")
 START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
 NO_TLS = Reply.of(502, "5.5.1", "TLS is not offered")
 ENCRYPTED_ALREADY = Reply.of(503, "5.5.1", "TLS is active already")
+LINE_TOO_LONG = Reply.of(500, "5.5.2", "Line too long")
 NO_HELO = Reply.of(503, "5.5.1", "Say EHLO first")
 NO_LHLO = Reply.of(503, "5.5.1", "Say LHLO first")
 THIS_IS_LMTP = Reply.of(500, "5.5.1", "This is LMTP, say LHLO")
@@ -52,6 +54,7 @@ class Dialogue:
         self._service = service
         self._session = session
         self._early = EarlyStages(service)
+        self._authentication = Authentication(service)
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None
         self._envelope: Envelope | None = None
@@ -116,6 +119,25 @@ class Dialogue:
         await self._reset()
         self._session = replace(self._session, tls=tls, helo_name=None, esmtp=False)
 
+    @property
+    def is_authenticating(self) -> bool:
+        """True while the client's next line is an answer to a challenge, and no command."""
+        return self._authentication.is_under_way
+
+    async def auth(self, argument: bytes) -> Reply:
+        """AUTH: begins an exchange, or ends at once (RFC 4954 section 4)."""
+        return self._authenticated(await self._authentication.begin(argument, self._here()))
+
+    async def answer(self, line: bytes) -> Reply:
+        """The next line of the exchange."""
+        return self._authenticated(await self._authentication.go_on(line, self._here()))
+
+    async def line_too_long(self) -> Reply:
+        """The client said something that is longer than anything it could have to say."""
+        if self._authentication.is_under_way:
+            return self._authentication.too_long(self._here())
+        return LINE_TOO_LONG
+
     async def mail(self, argument: bytes) -> Reply:
         """MAIL: opens a transaction."""
         if self._session.helo_name is None:
@@ -131,9 +153,7 @@ class Dialogue:
         except CommandError as error:
             return self._refuse_command(error, Stage.MAIL, argument)
         self._answers_for_each = self._service.lmtp or prdr.KEYWORD in parameters
-        # Between the client and us: what the downstream answers to each of our groups is one reply.
-        passed_on = {keyword: value for keyword, value in parameters.items() if keyword != prdr.KEYWORD}
-        envelope = Envelope(reverse_path, parameters=passed_on)
+        envelope = Envelope(reverse_path, parameters=passed_on(parameters, self._session))
         if size is not None and size > self._service.offer().size:
             verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
             return self._refuse_by_us(verdict, Stage.MAIL, envelope)
@@ -217,6 +237,7 @@ class Dialogue:
         self._forget()
         await cancel(opening)
         await self._early.close()
+        self._authentication.close()
 
     def fail(self, error: Exception) -> Reply:
         """Something of ours broke: nothing of the open transaction can be trusted. The reply to speak."""
@@ -224,7 +245,20 @@ class Dialogue:
         if self._transaction is not None:
             self._transaction.drop()
         self._forget()
+        if self._authentication.is_under_way:
+            self._authentication.close()
         return self._service.recorder.failed(event, error)
+
+    # AUTH
+
+    def _here(self) -> Event:
+        return Event(
+            session=self._session, case=self._early.case, spoken=Stage.HELO.value, envelope=self._envelope
+        )
+
+    def _authenticated(self, reply: Reply) -> Reply:
+        self._session = replace(self._session, authenticated=self._authentication.name)
+        return reply
 
     # HELO and EHLO
 
@@ -277,7 +311,13 @@ class Dialogue:
 
     async def _open_transaction(self, envelope: Envelope) -> MailTransaction:
         case, early = await self._early.judge_sender(self._session, envelope)
-        return MailTransaction(self._service, self._session, envelope, case, early, self._answers_for_each)
+        return self._begin(envelope, case, early)
+
+    def _begin(self, envelope: Envelope, case: CaseFile, early: Judgement | None) -> MailTransaction:
+        connections = self._authentication.connections
+        return MailTransaction(
+            self._service, connections, self._session, envelope, case, early, self._answers_for_each
+        )
 
     # Refusals of our own
 
@@ -315,5 +355,5 @@ class Dialogue:
 
     def _record_abort(self, envelope: Envelope, transaction: MailTransaction | None, reason: str) -> None:
         if transaction is None:
-            transaction = MailTransaction(self._service, self._session, envelope, self._early.case, None)
+            transaction = self._begin(envelope, self._early.case, None)
         transaction.record_abort(self._stage, reason)

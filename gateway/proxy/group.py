@@ -52,11 +52,10 @@ class Group:
         session: Session,
         envelope: Envelope,
         profile: Profile,
-        destination: Destination,
+        delivery: Delivery,
         start: Start,
     ) -> None:
         self.profile = profile
-        self.destination = destination
         self.client_has_gone = False
         self.answers: Sequence[Reply] = ()
         self._service = service
@@ -66,10 +65,15 @@ class Group:
         self._case = start.case.fork(Stage.RCPT)
         # Only postmaster gets here with a deferral behind it, and is not deferred in the end.
         self._case.deferral = None
-        self._delivery = Delivery(service.pool, destination, session, envelope)
+        self._delivery = delivery
         self._accepted_by: Judgement | None = None
         self._reference = new_reference()
         self._received = b""
+
+    @property
+    def destination(self) -> Destination:
+        """Where its mail goes."""
+        return self._delivery.destination
 
     @property
     def recipients(self) -> tuple[Path, ...]:

@@ -13,7 +13,6 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP
 
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
-from gateway.smtp.command import MAX_LINE
 from gateway.smtp.content import ContentReader
 from gateway.spool import Spool
 
@@ -26,7 +25,7 @@ MAX_UNREAD = 262_144
 
 
 class LineTooLong(ValueError):
-    """A command line of more octets than any command has."""
+    """A line of more octets than it may have."""
 
 
 class _NoHandler:
@@ -123,21 +122,24 @@ class ClientStream(SMTP):
             if self._stream.get_write_buffer_size() > MAX_UNREAD:
                 self._stream.abort()
 
-    async def _next_line(self) -> bytes | None:
-        """The next command line without its end; `None` if there will be none. Raises LineTooLong."""
+    async def _next_line(self, longest: int) -> bytes | None:
+        """The next line, at most `longest` octets with its end, without it; `None` if there will be none.
+
+        Raises LineTooLong.
+        """
         # Whatever still comes of a message that was given up is content, and no command.
         while self._content is None:
             end = self._buffer.find(b"\n")
             if end >= 0:
                 line = bytes(self._buffer[: end + 1])
                 del self._buffer[: end + 1]
-                if len(line) > MAX_LINE:
+                if len(line) > longest:
                     raise LineTooLong
                 # One line end is removed; a further CR is a control character like any other.
                 return line[:-1].removesuffix(b"\r")
-            if len(self._buffer) > MAX_LINE:
+            if len(self._buffer) > longest:
                 # Only that it is too long needs to be remembered of it.
-                del self._buffer[MAX_LINE + 1 :]
+                del self._buffer[longest + 1 :]
             if self._client_has_gone or self._takes_no_more or not await self._more(COMMAND_TIMEOUT):
                 break
         return None

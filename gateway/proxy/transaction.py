@@ -13,6 +13,8 @@ from gateway.profiles import Profile
 from gateway.proxy.group import Group, Start
 from gateway.proxy.service import Service
 from gateway.recorder import Event
+from gateway.relay.delivery import Delivery
+from gateway.relay.pool import Connections
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
 from gateway.smtp.command import Parameters
@@ -47,6 +49,7 @@ class MailTransaction:
     def __init__(
         self,
         service: Service,
+        connections: Connections,
         session: Session,
         envelope: Envelope,
         case: CaseFile,
@@ -54,6 +57,7 @@ class MailTransaction:
         answers_for_each: bool = False,
     ) -> None:
         self._service = service
+        self._connections = connections
         self._session = session
         self._envelope = envelope
         self._start = Start(case, early)
@@ -174,7 +178,8 @@ class MailTransaction:
             apart = self._why_apart(profile, destination)
             if apart is not None:
                 return self._refuse(event, tempfail(apart, text=_APART[apart], code=452, status="4.5.3"))
-            group = Group(self._service, self._session, self._envelope, profile, destination, start)
+            delivery = Delivery(self._connections, destination, self._session, self._envelope)
+            group = Group(self._service, self._session, self._envelope, profile, delivery, start)
             self._groups.append(group)
         reply = await group.add(event, recipient)
         if reply.is_positive:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.relay.client import DownstreamError
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
+from gateway.smtp.authentication import mechanisms
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
 
@@ -19,12 +20,22 @@ PROBE_INTERVAL = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class LoginOffer:
+    """Where clients may log in, how that is spoken to, and by which mechanisms (RFC 4954)."""
+
+    endpoints: tuple[Endpoint, ...]
+    tls: Encrypt
+    mechanisms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
-    """`size` in octets (RFC 1870), 8BITMIME (RFC 6152), DSN (RFC 3461)."""
+    """`size` in octets (RFC 1870), 8BITMIME (RFC 6152), DSN (RFC 3461), AUTH (RFC 4954)."""
 
     size: int
     eight_bit: bool = True
     dsn: bool = False
+    login: LoginOffer | None = None
 
 
 class Capabilities:
@@ -69,11 +80,31 @@ class Capabilities:
             min([self._own_size, *filter(None, map(_size, extensions))]),
             all("8BITMIME" in each for each in extensions),
             all("DSN" in each for each in extensions),
+            self._login(),
         )
+
+    def _login(self) -> LoginOffer | None:
+        """The one place where clients can log in. Of several, nobody could say which one is meant."""
+        offers = {
+            LoginOffer(destination.endpoints, destination.tls, mechanisms)
+            for destination in self._destinations
+            if _keeps_passwords(destination) and (mechanisms := self._mechanisms(destination))
+        }
+        return offers.pop() if len(offers) == 1 else None
+
+    def _mechanisms(self, destination: Destination) -> tuple[str, ...]:
+        """Those that all addresses of a destination have, as far as they are known."""
+        first, *others = [mechanisms(each.get("AUTH", "")) for each in self._known(destination)]
+        return tuple(each for each in first if all(each in other for other in others))
 
     def _known(self, destination: Destination) -> list[dict[str, str]]:
         seen: dict[Endpoint, dict[str, str]] = self._pool.extensions
         return [seen[endpoint] for endpoint in destination.endpoints if endpoint in seen]
+
+
+def _keeps_passwords(destination: Destination) -> bool:
+    """Whether nobody on the way there can listen, or pretend to be it."""
+    return destination.tls == "verify" or all(endpoint.is_local for endpoint in destination.endpoints)
 
 
 def _size(extensions: dict[str, str]) -> int:

@@ -13,6 +13,7 @@ import ssl
 from collections import deque
 from typing import cast
 
+from gateway.smtp.authentication import CHALLENGE, SUCCESS
 from gateway.smtp.breaker import Failure, failure_of
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import Reply
@@ -50,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         self.refusals = 0
         self.resets = 0
         self.failure: str | None = None
+        self._is_confidential = False
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._tcp: socket.socket | None = None
@@ -82,7 +84,7 @@ class ClientConnection(asyncio.Protocol):
             for reply in self._reader.feed(data):
                 self._answer(reply)
         except ReplyError as error:
-            self.abort(str(error))
+            self.abort("said what is no reply" if self._is_confidential else str(error))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(str(exc) if exc else "connection closed")
@@ -141,7 +143,8 @@ class ClientConnection(asyncio.Protocol):
         """
         for command in commands:
             if _CONTROL.search(command):
-                raise ValueError(f"control character in command {command!r}")
+                # It is not quoted, for it may be a password.
+                raise ValueError("control character in a command")
         self._write(b"\r\n".join(commands) + b"\r\n")
         if len(commands) > 1:
             self._acknowledge_quickly()
@@ -150,6 +153,20 @@ class ClientConnection(asyncio.Protocol):
     async def ask(self, command: bytes) -> Reply:
         """Send one command and wait for its reply. Raises DownstreamError."""
         return await self.reply_to(self.send(command)[0])
+
+    async def confide(self, line: bytes) -> Reply:
+        """Send one line of an AUTH exchange: the next challenge, or the final reply (RFC 4954 section 4).
+
+        From here on no error quotes what the peer says, for it may repeat what it was told. Raises
+        DownstreamError.
+        """
+        self._is_confidential = True
+        reply = await self._wait_for(self.send(line)[0], COMMAND_TIMEOUT)
+        if reply.code == 421:
+            raise DownstreamError(f"{self.endpoint}: {self.failure}")
+        if reply.code not in {SUCCESS, CHALLENGE} and reply.code < 400:
+            raise self._out_of_step(reply)
+        return reply
 
     async def start_data(self) -> Reply:
         """Say DATA: 354, or the refusal. Raises DownstreamError for anything else."""
@@ -201,13 +218,16 @@ class ClientConnection(asyncio.Protocol):
         finally:
             timer.cancel()
         if reply.code == 421:
-            self.abort(f"says {reply}")
+            self.abort(f"says {self._quoted(reply)}")
         return reply
 
     def _out_of_step(self, reply: Reply) -> DownstreamError:
         """For a reply that cannot be the one to what we said: whatever comes next is in doubt, too."""
-        self.abort(f"out of step with {reply}")
+        self.abort(f"out of step with {self._quoted(reply)}")
         return DownstreamError(f"{self.endpoint}: {self.failure}")
+
+    def _quoted(self, reply: Reply) -> str:
+        return str(reply.code) if self._is_confidential else str(reply)
 
     def _write(self, octets: bytes) -> None:
         if self._transport is None or self.failure is not None:

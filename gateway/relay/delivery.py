@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from gateway.relay.client import ClientConnection, DownstreamError
 from gateway.relay.identity import xforward
-from gateway.relay.pool import Pool
+from gateway.relay.pool import Connections
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
 from gateway.smtp.breaker import Failure
@@ -36,7 +36,9 @@ class Delivery:
     as far as it has given them.
     """
 
-    def __init__(self, pool: Pool, destination: Destination, session: Session, envelope: Envelope) -> None:
+    def __init__(
+        self, pool: Connections, destination: Destination, session: Session, envelope: Envelope
+    ) -> None:
         self.destination = destination
         self.is_committed = False
         self.replies: list[Reply] = []

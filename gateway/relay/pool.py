@@ -5,7 +5,7 @@ import functools
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -30,6 +30,27 @@ _log = structlog.get_logger()
 T = TypeVar("T")
 # Where a connection leads, and how it was asked to be encrypted.
 _Way = tuple[Endpoint, Encrypt]
+
+
+class Connections(Protocol):
+    """Where a delivery gets its connections from, and gives them back to."""
+
+    def take_kept(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection | None:
+        """A connection that is there already, if there is one that looks alive."""
+
+    async def begin(
+        self,
+        endpoints: Sequence[Endpoint],
+        tls: Encrypt,
+        opening: Callable[[ClientConnection], Awaitable[T]],
+    ) -> T:
+        """What `opening` made of a connection. Raises DownstreamError."""
+
+    def release(self, connection: ClientConnection) -> None:
+        """Take back a connection that is between transactions."""
+
+    def reset(self, connection: ClientConnection) -> None:
+        """Take back a connection on which a transaction is open, and end that."""
 
 
 class Pool:

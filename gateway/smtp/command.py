@@ -41,6 +41,8 @@ DSN_MAIL_PARAMETERS: KnownParameters = {
 }
 # draft-hall-prdr: a keyword without a value.
 PRDR_MAIL_PARAMETERS: KnownParameters = {"PRDR": re.compile("")}
+# RFC 4954 section 5.
+AUTH_MAIL_PARAMETERS: KnownParameters = {"AUTH": re.compile(rf"<>|{_XTEXT}{{1,500}}")}
 DSN_RCPT_PARAMETERS: KnownParameters = {
     "NOTIFY": re.compile(rf"NEVER|{_WHEN}(?:,{_WHEN}){{0,2}}", re.IGNORECASE),
     "ORCPT": re.compile(rf"[A-Za-z0-9-]{{1,40}};{_XTEXT}{{1,500}}"),

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Self
 
 _TCP = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?)\]):([0-9]{1,5})")
@@ -31,6 +32,16 @@ class Endpoint:
         if found is None or int(found[3]) > _MAX_PORT:
             raise ValueError(f"{text!r} is not an address; allowed: {FORMS}")
         return cls(host=found[1] or found[2], port=int(found[3]))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether what is said there never leaves this machine."""
+        if self.path or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def __str__(self) -> str:
         if self.path:

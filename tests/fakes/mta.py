@@ -1,13 +1,14 @@
 """A downstream MTA that does what a test orders, and keeps every octet it was given.
 
 Without orders it is a strict, correct one: it knows command order, offers PIPELINING, 8BITMIME,
-SIZE and XFORWARD, and takes everything. An order is an `Act` for a stage (`banner`, a verb, a whole
-command line, `content`, `end`, `idle`); a list of acts is used up one at a time, then the MTA is
-correct again. `content` is asked as soon as there are `CONTENT_STEP` octets of content, `end` after
-the end of data, `idle` once a message was answered. With `lmtp` it speaks LMTP, and `end` is asked
-once for each recipient.
+SIZE and XFORWARD, and takes everything; where it is told to offer AUTH, it knows one user. An order is
+an `Act` for a stage (`banner`, a verb, a whole command line, `content`, `end`, `idle`); a list of acts
+is used up one at a time, then the MTA is correct again. `content` is asked as soon as there are
+`CONTENT_STEP` octets of content, `end` after the end of data, `idle` once a message was answered. With
+`lmtp` it speaks LMTP, and `end` is asked once for each recipient.
 """
 
+import base64
 import contextlib
 import re
 import socket
@@ -27,6 +28,11 @@ EXTENSIONS = (
     "XFORWARD NAME ADDR PORT PROTO HELO SOURCE",
 )
 
+USER, PASSWORD = "anna", "open sesame"
+# By mechanism: what a correct MTA asks, and what it wants to hear.
+_CHALLENGES = {"PLAIN": ("",), "LOGIN": ("Username:", "Password:")}
+_RIGHT = {"PLAIN": [f"\0{USER}\0{PASSWORD}"], "LOGIN": [USER, PASSWORD]}
+
 # What any receiver, however lenient, could take for an end of data.
 _ANY_END = re.compile(rb"(?:^|(?<=[\r\n]))\x00*\.[\x00\r]*[\r\n]")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -38,9 +44,13 @@ class Hangup(Exception):
 
 @dataclass
 class Attempt:
-    """One mail transaction as the MTA saw it. `raw` is everything behind the reply to DATA."""
+    """One mail transaction as the MTA saw it.
+
+    `raw` is everything behind the reply to DATA, `user` who had logged in.
+    """
 
     mail: str
+    user: str | None = None
     recipients: list[str] = field(default_factory=list)
     xforward: list[str] = field(default_factory=list)
     raw: bytes = b""
@@ -65,6 +75,7 @@ class Talk:
         self.conversation = conversation
         self.commands: list[str] = []
         self.attempt: Attempt | None = None
+        self.user: str | None = None
         self._mta = mta
         self._buffer = b""
         self._identity: list[str] = []
@@ -123,11 +134,24 @@ class Talk:
         self._identity.append(line)
         self.say("250 2.0.0 Ok")
 
+    def _auth(self, line: str) -> None:
+        mechanism, *said = line.split(" ")[1:]
+        for challenge in _CHALLENGES[mechanism][len(said) :]:
+            said.append(self.challenge(challenge))
+            if said[-1] == "*":
+                self.say("501 5.7.0 Authentication aborted")
+                return
+        if [base64.b64decode(each).decode() for each in said] == _RIGHT[mechanism]:
+            self.user = USER
+            self.say("235 2.7.0 Authentication successful")
+        else:
+            self.say("535 5.7.8 Error: authentication failed")
+
     def _mail(self, line: str) -> None:
         if self.attempt is not None:
             self.say("503 5.5.1 Error: nested MAIL command")
             return
-        self.attempt = Attempt(line, xforward=self._identity)
+        self.attempt = Attempt(line, self.user, xforward=self._identity)
         self._identity = []
         self._mta.attempts.append(self.attempt)
         self.say("250 2.1.0 Ok")
@@ -157,6 +181,13 @@ class Talk:
 
     def _unknown(self, line: str) -> None:
         self.say("502 5.5.2 Error: command not recognized")
+
+    def challenge(self, text: str) -> str:
+        """Go on with an AUTH exchange; the client's answer."""
+        self.say(f"334 {base64.b64encode(text.encode()).decode()}")
+        answer = self._read_line()
+        self._mta.note(answer)
+        return answer
 
     def take_content(self, go_ahead: str) -> None:
         """Ask for the content, read it to its end, answer."""

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from filters.base import Cost, Filter
@@ -19,6 +20,7 @@ from gateway.proxy.admission import Admission, ConnectionCounts, share_memory
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
+from gateway.relay.capabilities import Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
@@ -120,6 +122,11 @@ def destination(*addresses: str, domains: Sequence[str] = (OURS,), lmtp: bool = 
     """A relay entry for our domain."""
     endpoints = tuple(replace(Endpoint.parse(address), lmtp=lmtp) for address in addresses)
     return Destination(tuple(domains), endpoints)
+
+
+def offering(offer: Offer) -> SimpleNamespace:
+    """Capabilities that are known to be these."""
+    return SimpleNamespace(offer=lambda: offer)
 
 
 class RunningGateway:

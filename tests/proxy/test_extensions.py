@@ -1,21 +1,14 @@
 """Extensions mirrored from the downstream: offered where it has them, carried as they came."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from gateway.relay.capabilities import Offer
 from tests.client import Client
 from tests.fakes.mta import FakeMTA
 from tests.proxy.conftest import GatewayStarter
-from tests.proxy.running import destination
+from tests.proxy.running import destination, offering
 
 U1 = "u1@our.example"
-
-
-def offering(offer: Offer) -> SimpleNamespace:
-    """Capabilities that are known to be these."""
-    return SimpleNamespace(offer=lambda: offer)
 
 
 @pytest.mark.parametrize(

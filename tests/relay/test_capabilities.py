@@ -8,6 +8,7 @@ from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
+from gateway.terms import Encrypt
 from tests.fakes.mta import FakeMTA
 from tests.fakes.server import Nobody
 
@@ -21,9 +22,9 @@ async def pool() -> AsyncIterator[Pool]:
     pool.close()
 
 
-def capabilities(pool: Pool, *destinations: list[str]) -> Capabilities:
+def capabilities(pool: Pool, *destinations: list[str], tls: Encrypt = "may") -> Capabilities:
     entries = [
-        Destination((f"{number}.example",), tuple(map(Endpoint.parse, addresses)))
+        Destination((f"{number}.example",), tuple(map(Endpoint.parse, addresses)), tls=tls)
         for number, addresses in enumerate(destinations)
     ]
     return Capabilities(pool, Router(entries), OURS)
@@ -37,7 +38,7 @@ def capabilities(pool: Pool, *destinations: list[str]) -> Capabilities:
         (["SIZE 0", "8BITMIME"], Offer(OURS, eight_bit=True)),
         (["SIZE", "DSN"], Offer(OURS, eight_bit=False, dsn=True)),
         (["SIZE much"], Offer(OURS, eight_bit=False)),
-        (["CHUNKING", "BINARYMIME", "SMTPUTF8", "AUTH PLAIN"], Offer(OURS, eight_bit=False)),
+        (["CHUNKING", "BINARYMIME", "SMTPUTF8", "AUTH GSSAPI"], Offer(OURS, eight_bit=False)),
         ([], Offer(OURS, eight_bit=False)),
     ],
 )
@@ -90,3 +91,69 @@ async def test_a_new_connection_is_looked_at_as_well(pool: Pool):
         mta.extensions = ["DSN"]
         (await pool.open([Endpoint.parse(mta.address)], "may")).quit()
         assert known.offer() == Offer(OURS, eight_bit=False, dsn=True)
+
+
+def mechanisms(known: Capabilities) -> tuple[str, ...]:
+    login = known.offer().login
+    return login.mechanisms if login else ()
+
+
+async def test_logins_are_taken_where_one_entry_takes_them(pool: Pool):
+    async with (
+        FakeMTA(extensions=["AUTH PLAIN LOGIN"]) as able,
+        FakeMTA(extensions=["AUTH LOGIN GSSAPI"]) as spare,
+        FakeMTA(extensions=["8BITMIME"]) as other,
+    ):
+        known = capabilities(pool, [other.address], [able.address, spare.address])
+        assert mechanisms(known) == ()
+        await known.probe()
+        login = known.offer().login
+        assert login is not None
+        assert (login.tls, login.mechanisms) == ("may", ("LOGIN",))
+        assert [str(endpoint) for endpoint in login.endpoints] == [able.address, spare.address]
+
+
+async def test_where_two_would_take_them_nobody_logs_in(pool: Pool):
+    async with (
+        FakeMTA(extensions=["AUTH PLAIN"]) as one,
+        FakeMTA(extensions=["AUTH PLAIN"]) as other,
+    ):
+        known = capabilities(pool, [one.address], [other.address])
+        await known.probe()
+        assert mechanisms(known) == ()
+
+
+async def test_entries_that_lead_to_the_same_addresses_take_logins_as_one(pool: Pool):
+    async with FakeMTA(extensions=["AUTH PLAIN"]) as mta:
+        known = capabilities(pool, [mta.address], [mta.address])
+        await known.probe()
+        assert mechanisms(known) == ("PLAIN",)
+
+
+async def test_an_entry_nobody_knows_might_take_logins_as_well(pool: Pool):
+    async with FakeMTA(extensions=["AUTH PLAIN"]) as mta:
+        with Nobody() as nobody:
+            known = capabilities(pool, [mta.address], [nobody.address])
+            await known.probe()
+            assert mechanisms(known) == ()
+
+
+@pytest.mark.parametrize(
+    ("address", "tls", "offered"),
+    [
+        ("127.0.0.1:25", "off", True),
+        ("[::1]:25", "may", True),
+        ("localhost:25", "may", True),
+        ("unix:/run/mta", "may", True),
+        ("192.0.2.1:25", "may", False),
+        ("192.0.2.1:25", "require", False),
+        ("mta.example.net:25", "require", False),
+        ("mta.example.net:25", "verify", True),
+    ],
+)
+async def test_passwords_go_only_where_nobody_can_listen(
+    pool: Pool, address: str, tls: Encrypt, offered: bool
+):
+    known = capabilities(pool, [address], tls=tls)
+    pool.extensions[Endpoint.parse(address)] = {"AUTH": "PLAIN"}
+    assert bool(mechanisms(known)) is offered
