@@ -20,9 +20,10 @@ workers = {workers}
 [[listener]]
 protocol = "smtp"
 address = "{address}"
+{tls}
 
 [[relay]]
-domains = ["example.com"]
+domains = ["{domain}"]
 address = ["{downstream}"]
 
 {filters}
@@ -49,6 +50,11 @@ def dnsbl(nameserver: str, zone: str) -> str:
     )
 
 
+def certificate(chain: Path, key: Path) -> str:
+    """The lines that make the listener offer STARTTLS."""
+    return f'tls_certificate = "{chain}"\ntls_key = "{key}"\n'
+
+
 class Gateway(ChildDaemon):
     """`sluicegate run` in front of `downstream`, with these filter sections and policies.
 
@@ -64,6 +70,8 @@ class Gateway(ChildDaemon):
         order: Sequence[str] = ("recipients",),
         workers: int = 1,
         directory: Path | None = None,
+        tls: str = "",
+        domain: str = "example.com",
     ) -> None:
         self.port = free_port()
         self._settings = {
@@ -72,6 +80,8 @@ class Gateway(ChildDaemon):
             "filters": "\n".join(filters),
             "order": ", ".join(f'"{policy}"' for policy in order),
             "workers": workers,
+            "tls": tls,
+            "domain": domain,
         }
         self._kept = directory
         self._log_start = 0

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,26 @@ virtual_mailbox_limit = 0
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 
-smtpd_relay_restrictions = reject_unauth_destination
+smtpd_relay_restrictions = {trusted} reject_unauth_destination
 smtpd_authorized_xforward_hosts = 127.0.0.0/8
 # The gateway is a local client, and those are excused by default from the check against smuggling.
 smtpd_forbid_bare_newline = yes
 smtpd_forbid_bare_newline_exclusions =
+"""
+
+_LOGINS = """
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = cyrus
+smtpd_sasl_path = smtpd
+smtpd_sasl_local_domain = example.com
+smtpd_sasl_authenticated_header = yes
+"""
+
+_SASL_CONF = """\
+pwcheck_method: auxprop
+auxprop_plugin: sasldb
+sasldb_path: {directory}/config/sasl/passwords
+mech_list: PLAIN LOGIN CRAM-MD5 DIGEST-MD5
 """
 
 _MASTER_CF = """\
@@ -65,13 +81,18 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix(Daemon):
-    """Mailboxes in example.com for `users`; unknown users and other domains are refused at RCPT."""
+    """Mailboxes in example.com for `users`; unknown users and other domains are refused at RCPT.
+
+    With `passwords`, by login name, clients may log in; who does may send mail anywhere, and is named in
+    the message.
+    """
 
     name = "postfix"
     users = ("a", "b", "postmaster")
 
-    def __init__(self) -> None:
+    def __init__(self, passwords: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
+        self._passwords = passwords or {}
         self._may_run = False
         # virtual(8) delivers for no user ID below 100, so root takes nobody's.
         self._uid, self._gid = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
@@ -87,10 +108,28 @@ class Postfix(Daemon):
         for name in ("config", "queue", "mail"):
             (self.directory / name).mkdir(mode=0o755)
         os.chown(self.directory / "mail", self._uid, self._gid)
-        (self.directory / "config/main.cf").write_text(
-            _MAIN_CF.format(directory=self.directory, mailboxes=mailboxes, uid=self._uid, gid=self._gid)
+        main_cf = _MAIN_CF.format(
+            directory=self.directory,
+            mailboxes=mailboxes,
+            uid=self._uid,
+            gid=self._gid,
+            trusted="permit_sasl_authenticated" if self._passwords else "",
         )
+        (self.directory / "config/main.cf").write_text(main_cf + (_LOGINS if self._passwords else ""))
         (self.directory / "config/master.cf").write_text(_MASTER_CF.format(port=self.port))
+        if self._passwords:
+            self._configure_logins()
+
+    def _configure_logins(self) -> None:
+        """Cyrus SASL, where Debian's Postfix looks for it; /etc/sasldb2 is not touched."""
+        sasl = self.directory / "config/sasl"
+        sasl.mkdir(mode=0o755)
+        (sasl / "smtpd.conf").write_text(_SASL_CONF.format(directory=self.directory))
+        database = sasl / "passwords"
+        add = [find_program("saslpasswd2"), "-p", "-c", "-f", str(database), "-u", "example.com"]
+        for user, password in self._passwords.items():
+            subprocess.run([*add, user], input=password, text=True, capture_output=True, check=True)
+        database.chmod(0o644)  # smtpd does not run as root
 
     def launch(self) -> None:
         """`postfix start`, which completes the directories, checks, and returns when the master runs."""
