@@ -231,13 +231,13 @@ class Dialogue:
         transaction = self._transaction
         if transaction is not None:
             transaction.drop()
+        self._authentication.close()
         if self._envelope is not None and not (transaction and transaction.is_all_refused):
             self._record_abort(self._envelope, transaction, reason)
         opening = self._opening
         self._forget()
         await cancel(opening)
         await self._early.close()
-        self._authentication.close()
 
     def fail(self, error: Exception) -> Reply:
         """Something of ours broke: nothing of the open transaction can be trusted. The reply to speak."""
