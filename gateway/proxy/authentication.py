@@ -18,6 +18,7 @@ from gateway.relay.pool import Connections
 from gateway.smtp.authentication import CHALLENGE, Exchange, is_challenge, parse_auth
 from gateway.smtp.command import CommandError
 from gateway.smtp.reply import Reply
+from gateway.smtp.session import Session
 from policies.verdict import TEXTS, Verdict, reject, tempfail
 
 NOT_OFFERED = Reply.of(502, "5.5.1", "AUTH is not offered")
@@ -95,11 +96,16 @@ class Authentication:
         if session.authenticated is not None:
             return LOGGED_IN_ALREADY
         if offer is None:
-            could_be = self._service.certificate is not None and self._service.offer().login is not None
-            return NEEDS_TLS if could_be and session.tls is None else NOT_OFFERED
+            return NEEDS_TLS if self._would_offer(session) else NOT_OFFERED
         if not session.esmtp:
             return NEEDS_EHLO
         return IN_TRANSACTION if event.envelope is not None else None
+
+    def _would_offer(self, session: Session) -> bool:
+        """Whether it is only TLS that is missing."""
+        service = self._service
+        has_tls = service.certificate is not None and session.tls is None
+        return has_tls and not service.lmtp and service.offer().login is not None
 
     async def _ask(self, exchange: Exchange, line: bytes, event: Event) -> Reply:
         assert self._login is not None

@@ -152,7 +152,9 @@ class Dialogue:
             check_known(parameters, mail_parameters(self._service, self._session))
         except CommandError as error:
             return self._refuse_command(error, Stage.MAIL, argument)
-        self._answers_for_each = self._service.lmtp or prdr.KEYWORD in parameters
+        # On the connection on which a client logged in there is one transaction at a time.
+        takes_several = prdr.KEYWORD in parameters and self._session.authenticated is None
+        self._answers_for_each = self._service.lmtp or takes_several
         envelope = Envelope(reverse_path, parameters=passed_on(parameters, self._session))
         if size is not None and size > self._service.offer().size:
             verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
@@ -252,9 +254,7 @@ class Dialogue:
     # AUTH
 
     def _here(self) -> Event:
-        return Event(
-            session=self._session, case=self._early.case, spoken=Stage.HELO.value, envelope=self._envelope
-        )
+        return self._event(Stage.HELO, self._envelope)
 
     def _authenticated(self, reply: Reply) -> Reply:
         self._session = replace(self._session, authenticated=self._authentication.name)

@@ -33,7 +33,7 @@ def keywords(service: Service, session: Session) -> tuple[str, ...]:
 
 def login_offer(service: Service, session: Session) -> LoginOffer | None:
     """Where this client could log in: nobody is asked for a password in clear (RFC 4954 section 9)."""
-    return None if session.tls is None else service.offer().login
+    return None if session.tls is None or service.lmtp else service.offer().login
 
 
 def mail_parameters(service: Service, session: Session) -> KnownParameters:
