@@ -128,9 +128,9 @@ class ClientConnection(asyncio.Protocol):
                 server_hostname=self.endpoint.host,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
             )
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             self.abort(f"TLS handshake failed: {error}")
-            raise TLSFailed(f"{self.endpoint}: {self.failure}") from None
+            raise TLSFailed(f"{self.endpoint}: {self.failure}", failure_of(error)) from None
         self._transport = cast("asyncio.Transport", transport)
         # What came in clear behind the reply to STARTTLS is nobody's reply (RFC 3207 section 5).
         self._reader = ReplyReader()

@@ -12,7 +12,7 @@ TOLERATED = 3
 # How long at first; each failed probe doubles it.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-_CHEAP_ERRORS = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.EACCES, errno.ENOTCONN})
+_COSTLY_ERRORS = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 class Failure(enum.Enum):
@@ -32,8 +32,9 @@ _BEHIND = {Failure.CHEAP: 1.0, Failure.COSTLY: 10.0}
 
 
 def failure_of(error: OSError) -> Failure:
-    """What it cost to learn that there is no connection."""
-    return Failure.CHEAP if error.errno in _CHEAP_ERRORS else Failure.COSTLY
+    """What it cost to learn that there is no connection, be it that we have no descriptor left for it."""
+    is_costly = isinstance(error, _COSTLY_ERRORS) or error.errno == errno.EHOSTUNREACH
+    return Failure.COSTLY if is_costly else Failure.CHEAP
 
 
 class Breaker:

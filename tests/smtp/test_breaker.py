@@ -141,15 +141,18 @@ def test_each_change_is_news_once():
 
 
 @pytest.mark.parametrize(
-    ("number", "failure"),
+    ("error", "failure"),
     [
-        (errno.ECONNREFUSED, Failure.CHEAP),
-        (errno.ENOENT, Failure.CHEAP),
-        (errno.EACCES, Failure.CHEAP),
-        (errno.ETIMEDOUT, Failure.COSTLY),
-        (errno.EHOSTUNREACH, Failure.COSTLY),
-        (errno.ECONNRESET, Failure.COSTLY),
+        (OSError(errno.ECONNREFUSED, ""), Failure.CHEAP),
+        (OSError(errno.ENOENT, ""), Failure.CHEAP),
+        (OSError(errno.EACCES, ""), Failure.CHEAP),
+        (OSError(errno.EMFILE, ""), Failure.CHEAP),
+        (OSError("Multiple exceptions: refused, refused"), Failure.CHEAP),
+        (OSError(errno.ETIMEDOUT, ""), Failure.COSTLY),
+        (OSError(errno.EHOSTUNREACH, ""), Failure.COSTLY),
+        (OSError(errno.ECONNRESET, ""), Failure.COSTLY),
+        (ConnectionAbortedError("the handshake takes too long"), Failure.COSTLY),
     ],
 )
-def test_what_it_costs_to_find_nobody(number: int, failure: Failure):
-    assert failure_of(OSError(number, "")) is failure
+def test_what_it_costs_to_find_nobody(error: OSError, failure: Failure):
+    assert failure_of(error) is failure
