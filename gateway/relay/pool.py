@@ -60,6 +60,8 @@ class Pool:
         self._hostname = hostname
         self._clock = clock
         self._kept: dict[_Way, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
+        self._waiting: defaultdict[_Way, list[asyncio.Future[ClientConnection]]] = defaultdict(list)
+        self._late: set[asyncio.Task[ClientConnection]] = set()
         self._resetting: set[ClientConnection] = set()
         self._breakers: defaultdict[Endpoint, Breaker] = defaultdict(Breaker)
         # What each endpoint said last that it can do.
@@ -116,7 +118,7 @@ class Pool:
         breaker = self._breakers[endpoint]
         is_probe = breaker.begin()
         try:
-            connection = await connect(endpoint, self._hostname, tls)
+            connection = await self._connect(endpoint, tls)
             self._note_extensions(connection)
             opened = await opening(connection)
         except DownstreamError as error:
@@ -130,19 +132,56 @@ class Pool:
             if news := breaker.news(self._clock()):
                 _log.warning("a downstream fails or is back", address=str(endpoint), state=news)
 
+    async def _connect(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
+        """A fresh connection, or one that another session has done with before that is there.
+
+        A downstream with few places greets the next client when one before has gone: who waits for a
+        greeting must not wait for a connection to be given up that could be used.
+        """
+        way = (endpoint, tls)
+        handed: asyncio.Future[ClientConnection] = asyncio.get_running_loop().create_future()
+        fresh = asyncio.create_task(connect(endpoint, self._hostname, tls))
+        taken: asyncio.Future[ClientConnection] | None = None
+        self._waiting[way].append(handed)
+        try:
+            await asyncio.wait((fresh, handed), return_when=asyncio.FIRST_COMPLETED)
+            taken = handed if handed.done() else fresh
+            return await taken
+        except asyncio.CancelledError:
+            fresh.cancel()
+            raise
+        finally:
+            self._waiting[way].remove(handed)
+            if taken is not fresh:
+                self._late.add(fresh)
+                fresh.add_done_callback(self._keep_late)
+            if taken is not handed and handed.done():
+                self.release(handed.result())
+
+    def _keep_late(self, fresh: "asyncio.Task[ClientConnection]") -> None:
+        """A connection that somebody could not wait for serves somebody else."""
+        self._late.discard(fresh)
+        if not fresh.cancelled() and fresh.exception() is None:
+            self.release(fresh.result())
+
     def _note_extensions(self, connection: ClientConnection) -> None:
         if self.extensions.get(connection.endpoint) != connection.extensions:
             self.extensions[connection.endpoint] = connection.extensions
             self._greetings += 1
 
     def release(self, connection: ClientConnection) -> None:
-        """Keep a connection that is between transactions for the next message."""
+        """Keep a connection that is between transactions for the next message, or for who waits for one."""
         if connection.is_open:
             self._breakers[connection.endpoint].succeed()
         kept = self._kept.setdefault((connection.endpoint, connection.tls), [])
         is_worn = connection.refusals >= MAX_REFUSALS or connection.resets >= MAX_RESETS
         if not connection.is_open or is_worn or len(kept) >= MAX_KEPT:
             connection.quit()
+            return
+        waiting = self._waiting[connection.endpoint, connection.tls]
+        longest = next((handed for handed in waiting if not handed.done()), None)
+        if longest is not None:
+            longest.set_result(connection)
             return
         timer = asyncio.get_running_loop().call_later(MAX_IDLE, self._expire, connection)
         kept.append((connection, timer))
@@ -162,6 +201,8 @@ class Pool:
 
     def close(self) -> None:
         """Say goodbye on every connection that is not in use."""
+        for fresh in self._late:
+            fresh.cancel()
         for connection in self._resetting:
             connection.quit()
         for kept in self._kept.values():

@@ -178,9 +178,8 @@ class OneAtATime(FakeMTA):
 
 
 async def test_a_downstream_that_takes_one_connection_at_a_time_gets_all_messages_one_by_one(
-    start_gateway: GatewayStarter, monkeypatch: pytest.MonkeyPatch
+    start_gateway: GatewayStarter,
 ):
-    monkeypatch.setattr(gateway.relay.pool, "MAX_IDLE", 0.05)
     async with OneAtATime() as slow:
         running = await start_gateway([destination(slow.address)])
 

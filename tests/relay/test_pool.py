@@ -10,7 +10,7 @@ from gateway.relay.client import ClientConnection, DownstreamError
 from gateway.relay.pool import Pool
 from gateway.smtp.breaker import FIRST_PAUSE, TOLERATED
 from gateway.smtp.endpoint import Endpoint
-from tests.fakes.mta import FakeMTA, drop, hang, reset, say, say_and_drop
+from tests.fakes.mta import FakeMTA, Gate, drop, hang, reset, say, say_and_drop
 from tests.fakes.server import Nobody
 from tests.waiting import eventually
 
@@ -205,3 +205,54 @@ async def test_a_connection_is_kept_for_what_is_as_encrypted(pool: Pool, endpoin
     assert pool.take_kept([endpoint], "require") is None
     assert pool.take_kept([endpoint], "off") is connection
     connection.quit()
+
+
+async def test_who_waits_for_a_greeting_gets_what_another_gives_back_the_first_first(
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA
+):
+    gates = [Gate(say("220 mta.test ESMTP")) for _ in range(2)]
+    used = await pool.open([endpoint], "may")
+    mta.script["banner"] = list(gates)
+    first, second = [asyncio.create_task(pool.open([endpoint], "may")) for _ in range(2)]
+    await eventually(lambda: all(gate.reached.is_set() for gate in gates))
+    pool.release(used)
+    assert await first is used
+    assert not second.done()
+    pool.release(used)
+    assert await second is used
+    # What was asked for in vain serves those who come later.
+    for gate in gates:
+        gate.open()
+    late = {await eventually(lambda: pool.take_kept([endpoint], "may")) for _ in gates}
+    assert used not in late
+    for connection in (used, *late):
+        connection.quit()
+
+
+async def test_who_waits_for_another_kind_of_connection_gets_none_of_ours(
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA
+):
+    used = await pool.open([endpoint], "off")
+    mta.script["banner"] = [hang]
+    waiting = asyncio.create_task(pool.open([endpoint], "may"))
+    await mta.wait_for_connections(2)
+    pool.release(used)
+    assert pool.take_kept([endpoint], "off") is used
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await mta.last.has_left()
+    used.quit()
+
+
+async def test_who_left_while_it_waited_is_given_nothing(pool: Pool, endpoint: Endpoint, mta: FakeMTA):
+    used = await pool.open([endpoint], "may")
+    mta.script["banner"] = [hang]
+    waiting = asyncio.create_task(pool.open([endpoint], "may"))
+    await mta.wait_for_connections(2)
+    waiting.cancel()
+    pool.release(used)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert pool.take_kept([endpoint], "may") is used
+    used.quit()
