@@ -182,8 +182,8 @@ class Pool:
         causes, left = [], self._in_order()
         while left:
             endpoint, now = left.pop(0), self._clock()
-            if not self._breakers[endpoint].admits(now):
-                causes.append(f"{endpoint}: {self._breakers[endpoint].explain(now)}")
+            if why := self._obstacle(endpoint, now, until):
+                causes.append(f"{endpoint}: {why}")
                 continue
             others = sum(self._breakers[other].admits(now) for other in left)
             try:
@@ -193,6 +193,14 @@ class Pool:
             except (FilterError, OSError) as error:
                 causes.append(f"{endpoint}: {explain(error)}")
         raise FilterError("; ".join(causes))
+
+    def _obstacle(self, endpoint: Endpoint, now: float, until: float) -> str | None:
+        """Why an address is not asked, if it is not."""
+        breaker = self._breakers[endpoint]
+        if not breaker.admits(now):
+            return breaker.explain(now)
+        # It would be blamed for the time that another one took.
+        return "no time left" if now >= until else None
 
     async def ask_each(self, question: Callable[[Endpoint], Awaitable[str]]) -> str:
         """All addresses' answers in one text. Raises FilterError with that text if one failed."""

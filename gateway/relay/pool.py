@@ -130,7 +130,7 @@ class Pool:
         finally:
             breaker.end(is_probe)
             if news := breaker.news(self._clock()):
-                _log.warning("a downstream fails or is back", address=str(endpoint), state=news)
+                _log.warning("a downstream's state has changed", address=str(endpoint), state=news)
 
     async def _connect(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
         """A fresh connection, or one that another session has done with before that is there.

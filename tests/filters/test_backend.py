@@ -199,6 +199,25 @@ async def test_an_address_that_hangs_leaves_the_next_one_time_to_answer() -> Non
     assert order == [A, B, B]
 
 
+async def test_an_address_for_which_no_time_is_left_is_not_blamed() -> None:
+    clock = Clock()
+    pool = Pool([A, B], clock)
+    order = []
+
+    async def take_all(endpoint: Endpoint) -> str:
+        order.append(str(endpoint))
+        if str(endpoint) == A:
+            clock.now += 30.0
+            raise FilterError("broken")
+        return "well"
+
+    with pytest.raises(FilterError, match=f"{A}: broken; {B}: no time left"):
+        await pool.ask(take_all)
+    assert order == [A]
+    assert await pool.ask(take_all) == "well"
+    assert order == [A, B]
+
+
 async def test_only_so_many_questions_are_put_at_a_time(monkeypatch) -> None:
     monkeypatch.setattr(backend, "MAX_CONCURRENT", 2)
     pool = Pool(A)
