@@ -9,6 +9,7 @@ from gateway.relay.client import ClientConnection, DownstreamError
 from gateway.relay.login import Login, open_login
 from gateway.relay.pool import Pool
 from gateway.smtp.endpoint import Endpoint
+from gateway.terms import Encrypt
 from tests.fakes.mta import EXTENSIONS, FakeMTA, Gate, say
 from tests.waiting import eventually
 
@@ -44,6 +45,15 @@ def take(login: Login, endpoints: tuple[Endpoint]) -> ClientConnection:
     return connection
 
 
+async def begin(login: Login, endpoints: tuple[Endpoint], tls: Encrypt) -> ClientConnection:
+    """The connection that a transaction would be opened on."""
+
+    async def keep(connection: ClientConnection) -> ClientConnection:
+        return connection
+
+    return await login.begin(endpoints, tls, keep)
+
+
 async def test_it_is_one_connection_and_not_the_pools(
     login: Login, pool: Pool, endpoints: tuple[Endpoint], mta: FakeMTA
 ):
@@ -60,9 +70,9 @@ async def test_one_transaction_at_a_time_is_open_on_it(
     connection = take(login, endpoints)
     assert login.take_kept(endpoints, "may") is None
     with pytest.raises(DownstreamError, match="in use"):
-        await login.open(endpoints, "may")
+        await begin(login, endpoints, "may")
     login.release(connection)
-    assert await login.open(endpoints, "may") is connection
+    assert await begin(login, endpoints, "may") is connection
     assert mta.connections == 1
 
 
@@ -76,7 +86,7 @@ async def test_it_is_used_again_once_a_reset_is_confirmed(
     assert login.take_kept(endpoints, "may") is None
     await eventually(gate.reached.is_set)
     gate.open()
-    assert await login.open(endpoints, "may") is connection
+    assert await begin(login, endpoints, "may") is connection
     login.release(connection)
     assert take(login, endpoints) is connection
 
@@ -86,7 +96,7 @@ async def test_a_reset_that_is_refused_ends_it(login: Login, endpoints: tuple[En
     login.reset(take(login, endpoints))
     for _ in range(2):
         with pytest.raises(DownstreamError, match="login is lost: RSET was not confirmed"):
-            await login.open(endpoints, "may")
+            await begin(login, endpoints, "may")
     assert await mta.last.has_left()
 
 
@@ -96,12 +106,12 @@ async def test_it_is_not_replaced_when_it_is_lost(login: Login, endpoints: tuple
     login.reset(connection)
     assert login.take_kept(endpoints, "may") is None
     with pytest.raises(DownstreamError, match="login is lost: for the test"):
-        await login.open(endpoints, "may")
+        await begin(login, endpoints, "may")
     assert mta.connections == 1
 
 
 async def test_other_ways_are_the_pools(login: Login, pool: Pool, endpoints: tuple[Endpoint], mta: FakeMTA):
-    other = await login.open(endpoints, "off")
+    other = await begin(login, endpoints, "off")
     login.release(other)
     assert pool.take_kept(endpoints, "off") is other
     login.reset(other)
