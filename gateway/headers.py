@@ -15,16 +15,8 @@ from gateway.smtp.reply import printable
 _MAX_LINE = 78
 # Fields of these names can only come from us; another's Authentication-Results may stay (RFC 8601
 # section 5), unless it claims our name.
-_OURS = frozenset(
-    {
-        "x-spam-flag",
-        "x-spam-score",
-        "x-spam-status",
-        "x-virus-scanned",
-        "x-sluicegate-unscanned",
-        "x-sluicegate-reference",
-    }
-)
+_OURS = frozenset({"x-spam-flag", "x-spam-score", "x-spam-status", "x-virus-scanned"})
+_OUR_PREFIX = "x-sluicegate-"
 # Quoted pairs, borders of comments, and everything else (RFC 5322 section 3.2).
 _TOKEN = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
@@ -94,7 +86,9 @@ def _forgeries(message: Message, hostname: str) -> list[tuple[int, int]]:
     return [
         (field.start, field.end)
         for field in message.fields
-        if field.name in _OURS or (field.name == "authentication-results" and _claims(field.value, hostname))
+        if field.name in _OURS
+        or field.name.startswith(_OUR_PREFIX)
+        or (field.name == "authentication-results" and _claims(field.value, hostname))
     ]
 
 

@@ -15,12 +15,13 @@ HOSTNAME = "mx.our.example"
 BLOCK = b"Received: from a by b; date\r\nX-Spam-Score: 1.0\r\nX-Sluicegate-Reference: 7K3F-Q2MD\r\n"
 OURS = {
     *("x-spam-flag", "x-spam-score", "x-spam-status", "x-virus-scanned"),
-    *("x-sluicegate-unscanned", "x-sluicegate-reference"),
+    *("x-sluicegate-unscanned", "x-sluicegate-reference", "x-sluicegate-verdict"),
 }
 
 pieces = st.sampled_from(
     [
         *(b"X-Spam-Flag", b"x-spam-flag", b"X-Sluicegate-Reference", b"Authentication-Results", b"Subject"),
+        b"X-Sluicegate-Verdict",
         *(
             b": NO",
             b":",

@@ -168,6 +168,7 @@ FORGED = [
     b"X-Virus-Scanned: clean\r\n",
     b"X-Sluicegate-Unscanned: nothing\r\n",
     b"X-Sluicegate-Reference: AAAA-AAAA\r\n",
+    b"X-Sluicegate-Verdict: clean\r\n",
     b"Authentication-Results: mx.our.example; dkim=pass header.d=bank.example\r\n",
     b"Authentication-Results: (comment) MX.Our.Example 1;\r\n spf=pass\r\n",
     b'Authentication-Results: "mx.our.example"; spf=pass\r\n',

@@ -22,7 +22,7 @@ WORDS = [
 HOSTNAME = "mx.our.example"
 _TOP = b"Received: from a by b; date\r\nX-Sluicegate-Reference: 7K3F-Q2MD\r\n"
 _OURS = re.compile(
-    rb"(x-spam-(flag|score|status)|x-virus-scanned|x-sluicegate-(unscanned|reference))[ \t]*:", re.IGNORECASE
+    rb"(x-spam-(flag|score|status)|x-virus-scanned|x-sluicegate-[!-9;-~]*)[ \t]*:", re.IGNORECASE
 )
 _FOREIGN_CLAIM = re.compile(rb"\s*mx\.our\.example[\s;]", re.IGNORECASE)
 
