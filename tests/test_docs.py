@@ -1,6 +1,7 @@
 """Documents say what the code does: generated ones are fresh, examples load, nothing is left out."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -137,3 +138,30 @@ def test_every_stage_is_in_the_guide_for_policy_authors(stage: Stage):
 def test_links_between_pages_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} points to {target}"
+
+
+def named_tests(page: Path) -> Iterator[tuple[Path, str]]:
+    """Each test or transcript in code spans, in order: its file, and its function or nothing."""
+    file = ROOT
+    for span in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        if re.fullmatch(r"([a-z]+/)*test_\w+\.py|dialogs/[\w-]+\.smtp", span):
+            file = ROOT / "tests" / span
+            yield file, ""
+        elif re.fullmatch(r"test_\w+", span):
+            yield file, span
+
+
+@pytest.mark.parametrize("name", ["failure-modes.md", "specifications.md"])
+def test_every_test_that_is_named_is_there(name: str):
+    named = list(named_tests(DOCS / name))
+    assert len(named) > 50
+    for file, function in named:
+        assert file.is_file(), file
+        assert not function or f"def {function}(" in file.read_text(encoding="utf-8"), (file, function)
+
+
+def test_no_claim_about_a_specification_is_without_a_test():
+    text = (DOCS / "specifications.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.endswith("| test |")]
+    for row in rows:
+        assert re.search(r"`(?:[a-z/]*test_\w+(?:\.py)?|dialogs/[\w-]+\.smtp)`[^|]* \|$", row), row
