@@ -168,6 +168,8 @@ class ClientStream(SMTP):
         """
         self._flush()
         self._buffer.clear()
+        if self.transport is None:
+            raise ConnectionResetError("the client has gone")
         try:
             self.transport = await self.loop.start_tls(
                 self._stream, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT

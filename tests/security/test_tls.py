@@ -11,9 +11,11 @@ import gateway.proxy.server
 import gateway.proxy.stream
 from gateway.proxy.certificate import Certificate
 from tests.client import Client
+from tests.fakes.mta import Gate, accept
 from tests.proxy.conftest import GatewayStarter
 from tests.security.battery import ENVELOPE, MESSAGE, Battery
 from tests.security.conftest import BatteryStarter
+from tests.waiting import eventually
 
 HELLO = b"EHLO c.example\r\n"
 
@@ -192,6 +194,23 @@ async def test_a_client_that_is_cut_off_inside_delivers_nothing(
     await battery.gateway.no_client()
     assert {record.verdict for record in battery.gateway.records} <= {"aborted"}
     assert not battery.mta.heard("DATA")
+
+
+async def test_a_client_that_is_gone_before_its_handshake_is_let_go(battery: Battery):
+    """It vanished while the downstream decided, and had sent STARTTLS ahead."""
+    gate = Gate(accept("250 2.0.0 Ok: queued as 1"))
+    battery.mta.script["end"] = [gate]
+    battery.has_lost_replies = True
+    async with Client(battery.gateway.port) as client:
+        client.say(HELLO, ENVELOPE, b"DATA\r\n", MESSAGE, b".\r\nSTARTTLS\r\nNOOP\r\n")
+        await eventually(gate.reached.is_set)
+        client.reset()
+        (connection,) = battery.gateway.server._connections
+        await eventually(lambda: connection.transport is None)
+    gate.open()
+    assert (await battery.gateway.record()).verdict == "accepted"
+    await battery.gateway.no_client()
+    assert connection._handler_coroutine.exception() is None
 
 
 async def test_mail_over_tls_is_the_same_mail(battery: Battery, trust: ssl.SSLContext):
