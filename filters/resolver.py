@@ -22,7 +22,8 @@ from gateway.smtp.endpoint import Endpoint
 
 # What fits through every path unfragmented (DNS flag day 2020).
 _PAYLOAD = 1232
-_CACHE_SIZE = 50_000
+# An answer takes some 5 KiB of memory, and is not given back before another needs its place.
+_CACHE_SIZE = 10_000
 # The longest an answer is kept, whatever its TTL says.
 MAX_TTL = 3600.0
 # How long a server that did not answer is asked last.
