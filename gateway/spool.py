@@ -4,8 +4,10 @@ The file is unlinked from the start, so a crash at any instant leaves nothing be
 and read through the page cache in bounded pieces, directly from the event loop.
 """
 
+import errno
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,64 @@ from typing import IO
 
 MEMORY_LIMIT = 131_072
 CHUNK = 131_072
+# What all messages of a worker may have in memory before each goes to its file from the start.
+MEMORY_FOR_ALL = 67_108_864
+# Free space that is left to others on the disk: a part of it, and no more than so many octets.
+_FREE_PART, _FREE_OCTETS = 20, 268_435_456
 
 
 def content_directory(state_directory: Path) -> Path:
     """Where files without a name are made, below the state directory."""
     return state_directory / "spool" / "content"
+
+
+class Store:
+    """Room for the content of all messages of one worker: octets in all, memory, and the disk.
+
+    `kept_free` are the octets that stay free on the disk; a part of the disk's size without it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        octets: int = sys.maxsize,
+        memory: int = MEMORY_FOR_ALL,
+        kept_free: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self.in_all = 0
+        self.in_memory = 0
+        self._octets = octets
+        self._memory = memory
+        self._kept_free = kept_free
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether content may stay in memory."""
+        return self.in_memory < self._memory
+
+    def check_octets(self, size: int) -> None:
+        """Raises OSError where so many octets more are too many."""
+        if self.in_all + size > self._octets:
+            raise OSError(errno.ENOSPC, f"messages waiting to be judged use up {self._octets} octets")
+
+    def check_disk(self, size: int) -> None:
+        """Raises OSError where so many octets more would leave too little of the disk."""
+        disk = os.statvfs(self.directory)
+        kept_free = self._kept_free
+        if kept_free is None:
+            kept_free = min(disk.f_blocks * disk.f_frsize // _FREE_PART, _FREE_OCTETS)
+        if disk.f_bavail * disk.f_frsize - size < kept_free:
+            raise OSError(errno.ENOSPC, f"less than {kept_free} octets would be left free")
+
+    def refusal(self) -> str:
+        """Why no further message can be taken, for the operator; empty where one can."""
+        try:
+            self.check_octets(1)
+            self.check_disk(1)
+        except OSError as error:
+            return f"{self.directory}: {error.strerror}"
+        return ""
 
 
 class Spool:
@@ -27,15 +82,16 @@ class Spool:
     and closes it as well; the last one to close gives everything back.
 
     More than `limit` octets are counted but not kept; `overflowed` is then true. When the disk fails
-    nothing more is kept and `failure` says why.
+    or the store is full nothing more is kept and `failure` says why.
     """
 
-    def __init__(self, directory: Path, limit: int) -> None:
+    def __init__(self, store: Store, limit: int) -> None:
         self.size = 0
         self.overflowed = False
         self.failure: str | None = None
-        self._directory = directory
+        self._store = store
         self._limit = limit
+        self._kept = 0
         self._memory: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._hash = hashlib.sha256()
@@ -52,16 +108,22 @@ class Spool:
         try:
             self._keep(chunk)
         except OSError as error:
-            self.failure = f"{self._directory}: {error.strerror}"
+            self.failure = f"{self._store.directory}: {error.strerror}"
+            self._give_back()
 
     def _keep(self, chunk: bytes) -> None:
         self._hash.update(chunk)
-        if self._file is not None:
-            _write(self._file, chunk)
-            return
-        self._memory.append(chunk)
-        if self.size > MEMORY_LIMIT:
+        if self._file is None and (self.size > MEMORY_LIMIT or not self._store.has_memory):
             self._move_to_file()
+        self._store.check_octets(len(chunk))
+        if self._file is None:
+            self._memory.append(chunk)
+            self._store.in_memory += len(chunk)
+        else:
+            self._store.check_disk(len(chunk))
+            _write(self._file, chunk)
+        self._store.in_all += len(chunk)
+        self._kept += len(chunk)
 
     @property
     def digest(self) -> str:
@@ -103,7 +165,9 @@ class Spool:
             raise ValueError("the content was given back")
 
     def _give_back(self) -> None:
-        self._memory.clear()
+        self._leave_memory()
+        self._store.in_all -= self._kept
+        self._kept = 0
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -115,9 +179,13 @@ class Spool:
 
     def _move_to_file(self) -> None:
         # Unbuffered: reads go past the file object, straight to its descriptor.
-        self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - closed in close
+        self._file = tempfile.TemporaryFile(dir=self._store.directory, buffering=0)  # noqa: SIM115 - closed in close
         for chunk in self._memory:
             _write(self._file, chunk)
+        self._leave_memory()
+
+    def _leave_memory(self) -> None:
+        self._store.in_memory -= sum(map(len, self._memory))
         self._memory.clear()
 
 

@@ -23,7 +23,7 @@ from gateway.smtp.content import normalized
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.session import IPAddress, Session
 from gateway.smtp.transaction import Stage
-from gateway.spool import Spool
+from gateway.spool import Spool, Store
 
 REJECTED = 1
 
@@ -114,7 +114,7 @@ async def _scan(
 def _received(file: Path) -> Spool:
     """The file's content as it would have arrived: CRLF at the end of every line."""
     content = normalized(file.read_bytes())
-    spool = Spool(Path(tempfile.gettempdir()), limit=len(content))
+    spool = Spool(Store(Path(tempfile.gettempdir())), limit=len(content))
     spool.append(content)
     return spool
 

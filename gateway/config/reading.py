@@ -70,6 +70,7 @@ def _read(file: Path, tables: dict[str, Any]) -> Config:
         journal=read_table("[journal]", tables.get("journal", {}), JournalSection),
     )
     _check_addresses(config)
+    _check_spool(config.gateway)
     return config
 
 
@@ -170,6 +171,12 @@ def _check_addresses(config: Config) -> None:
             if any(_leads_to(target, listener) for listener in listening):
                 problem = f"{address} is a listener of this gateway: mail would loop"
                 raise ConfigError("[[relay]]", "address", problem)
+
+
+def _check_spool(gateway: GatewaySection) -> None:
+    if gateway.max_spool_size < gateway.max_message_size:
+        problem = f"{gateway.max_spool_size} is less than max_message_size: such a message could not be kept"
+        raise ConfigError("[gateway]", "max_spool_size", problem)
 
 
 def _check_tls(listener: ListenerSection) -> None:

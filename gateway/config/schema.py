@@ -62,6 +62,13 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
     max_message_size: Annotated[
         Octets, Meta(description="Octets; announced as SIZE, larger messages are refused with 552.")
     ] = 52_428_800
+    max_spool_size: Annotated[
+        Octets,
+        Meta(
+            description="Octets of content waiting to be judged, in all workers together; beyond it DATA is "
+            "answered with 452 4.3.1. Not less than `max_message_size`."
+        ),
+    ] = 2_147_483_648
 
 
 class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +106,20 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "reject"
     max_connections: Annotated[
-        Count, Meta(description="Connections at once; one more is greeted with 421 4.3.2.")
+        Count,
+        Meta(
+            description="Connections at once; one more is greeted with 421 4.3.2. The last tenth is kept "
+            "for clients that have delivered mail within a day."
+        ),
     ] = 1000
     max_connections_per_client: Annotated[
         Count,
         Meta(description="The same from one client: an IPv4 address, or an IPv6 network of 64 bits."),
     ] = 20
+    max_connections_per_network: Annotated[
+        Count,
+        Meta(description="The same from one network: 24 bits of an IPv4 address, 48 bits of an IPv6 one."),
+    ] = 100
 
 
 class RelaySection(msgspec.Struct, frozen=True, kw_only=True):

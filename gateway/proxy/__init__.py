@@ -4,6 +4,7 @@
 lines to the dialogue and its replies back; `dialogue` is what is said, command by command, and knows
 no socket; `extensions` is what it offers; `authentication` carries AUTH through; `early` judges the
 stages before RCPT; `transaction` is one mail transaction between MAIL and the reply after the end of
-data, `group` those of its recipients who share one fate; `server` accepts connections. None of them
+data, `group` those of its recipients who share one fate; `server` accepts connections, `admission` and
+`descriptors` say how many. None of them
 knows the milter.
 """

@@ -1,48 +1,82 @@
-"""Who is let in: how many connections at once, in all and from one client, whichever worker has them.
+"""Who is let in: how many connections at once, in all, from one client and from one network.
 
 The workers count in memory they share. Each writes only to cells of its own and adds up everybody's,
-so there is no lock, and a worker that dies takes nothing with it: the next one begins with clean cells.
+so there is no lock, and a worker that dies takes nothing with it: the next one begins with clean counts.
+Two workers that look at the same instant may both let one in where there was room for one. That costs
+a connection, and is cheaper than a lock on every accept.
+
+Who has behaved is remembered there too, as the minute in which the downstream last took a message of
+theirs. Each worker again writes only its own cells and reads everybody's; an aligned cell is written
+whole, and what a reader may see of a race is the minute before or after. Such a client may use the
+reserve, the last tenth of the connections. Strangers that share both cells with it may as well, which
+takes a place in the reserve and nothing else; the places are keyed, so nobody can look for such cells.
 """
 
+import enum
+import hashlib
 import mmap
 import os
-import zlib
-from collections.abc import Sequence
+import secrets
+import time
+from collections.abc import Iterator, Sequence
 
+from gateway.proxy.descriptors import Descriptors
 from gateway.smtp.session import IPAddress
 
 # A client is counted in two of these; the smaller count is taken, so that sharing one does no harm.
 _SLOTS = 16_384
-_CELLS = _SLOTS + 1
-_TOTAL = _SLOTS
+_CLIENTS, _NETWORKS, _BEHAVED, _TOTAL = 0, _SLOTS, 2 * _SLOTS, 3 * _SLOTS
+_CELLS = _TOTAL + 1
 _CELL_SIZE = 4
-# What one customer usually has to itself.
-_IPV6_PREFIX_OCTETS = 8
+_KEY_SIZE = 16
+# What one customer usually has to itself, and what is usually in one hand.
+_CLIENT_OCTETS = {4: 4, 6: 8}
+_NETWORK_OCTETS = {4: 3, 6: 6}
+# Minutes for which a client that has delivered mail is remembered.
+_MEMORY = 24 * 60
+_RESERVE = 10
+# Beyond this part of all connections those who say nothing have to make room.
+_CROWDED = 0.8
+_NO_LIMIT = 1 << 32
 
 
 def share_memory(workers: int, listeners: int) -> int:
     """The descriptor of memory for so many workers and listeners, to be inherited by the workers."""
     descriptor = os.memfd_create("connections")
-    os.ftruncate(descriptor, workers * listeners * _CELLS * _CELL_SIZE)
+    os.ftruncate(descriptor, _KEY_SIZE + workers * listeners * _CELLS * _CELL_SIZE)
+    os.pwrite(descriptor, secrets.token_bytes(_KEY_SIZE), 0)
     return descriptor
+
+
+class Limit(enum.Enum):
+    """What keeps a client out, in words for the operator."""
+
+    IN_ALL = "max_connections"
+    RESERVE = "max_connections, of which the last tenth is kept for clients that have delivered mail"
+    PER_CLIENT = "max_connections_per_client"
+    PER_NETWORK = "max_connections_per_network"
+    DESCRIPTORS = "file descriptors of the worker (RLIMIT_NOFILE)"
 
 
 class ConnectionCounts:
     """All workers' open connections on one listener."""
 
     def __init__(self, descriptor: int, worker: int, workers: int, listener: int) -> None:
-        cells = memoryview(mmap.mmap(descriptor, 0)).cast("I")
+        memory = memoryview(mmap.mmap(descriptor, 0))
+        self._key = bytes(memory[:_KEY_SIZE])
+        cells = memory[_KEY_SIZE:].cast("I")
         first = listener * workers
         rows = [cells[(first + row) * _CELLS : (first + row + 1) * _CELLS] for row in range(workers)]
         self._rows: Sequence[memoryview] = rows
         self._own = rows[worker]
-        for cell in range(_CELLS):
+        # What a predecessor knew of those who have behaved is as true as before.
+        for cell in (*range(_BEHAVED), _TOTAL):
             self._own[cell] = 0
 
     def change(self, client: IPAddress, by: int) -> None:
         """Count a connection in or out."""
-        for slot in {*_slots(client), _TOTAL}:
-            self._own[slot] += by
+        for cell in {*self._client_cells(client), *self._network_cells(client), _TOTAL}:
+            self._own[cell] += by
 
     def in_all(self) -> int:
         """Connections open on this listener."""
@@ -50,29 +84,90 @@ class ConnectionCounts:
 
     def of(self, client: IPAddress) -> int:
         """Connections open on this listener from this client."""
-        return min(sum(row[slot] for row in self._rows) for slot in _slots(client))
+        return self._count(self._client_cells(client))
+
+    def of_network(self, client: IPAddress) -> int:
+        """Connections open on this listener from this client and its neighbours."""
+        return self._count(self._network_cells(client))
+
+    def remember(self, client: IPAddress) -> None:
+        """This client has delivered mail."""
+        for cell in self._client_cells(client):
+            self._own[_BEHAVED + cell] = _minute()
+
+    def has_behaved(self, client: IPAddress) -> bool:
+        """Whether this client has delivered mail within the last day, as far as is known."""
+        since = max(_minute() - _MEMORY, 1)
+        cells = self._client_cells(client)
+        return all(any(row[_BEHAVED + cell] >= since for row in self._rows) for cell in cells)
+
+    def _count(self, cells: tuple[int, int]) -> int:
+        return min(sum(row[cell] for row in self._rows) for cell in cells)
+
+    def _client_cells(self, client: IPAddress) -> tuple[int, int]:
+        return self._places(_CLIENTS, client.packed[: _CLIENT_OCTETS[client.version]])
+
+    def _network_cells(self, client: IPAddress) -> tuple[int, int]:
+        return self._places(_NETWORKS, client.packed[: _NETWORK_OCTETS[client.version]])
+
+    def _places(self, table: int, octets: bytes) -> tuple[int, int]:
+        """Two cells of a table, independent of each other."""
+        hashed = int.from_bytes(hashlib.blake2b(octets, digest_size=8, key=self._key).digest(), "big")
+        return table + hashed % _SLOTS, table + (hashed >> 32) % _SLOTS
 
 
 class Admission:
-    """The limits of one listener."""
+    """The limits of one listener. `descriptors` are the worker's, for all its listeners."""
 
-    def __init__(self, counts: ConnectionCounts, in_all: int, per_client: int) -> None:
+    def __init__(
+        self,
+        counts: ConnectionCounts,
+        in_all: int,
+        per_client: int,
+        per_network: int = _NO_LIMIT,
+        descriptors: Descriptors | None = None,
+    ) -> None:
         self._counts = counts
         self._in_all = in_all
         self._per_client = per_client
+        self._per_network = per_network
+        self._descriptors = descriptors or Descriptors()
 
-    def admit(self, client: IPAddress) -> bool:
-        """Count a connection in, unless it is one too many."""
-        if self._counts.in_all() >= self._in_all or self._counts.of(client) >= self._per_client:
-            return False
-        self._counts.change(client, 1)
-        return True
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many are connected that those who say nothing have to make room."""
+        return self._counts.in_all() >= self._in_all * _CROWDED
+
+    def admit(self, client: IPAddress) -> Limit | None:
+        """Count a connection in, unless it is one too many: then the limit that says so."""
+        limit = next(self._limits(client), None)
+        if limit is None and not self._descriptors.take_for_connection():
+            limit = Limit.DESCRIPTORS
+        if limit is None:
+            self._counts.change(client, 1)
+        return limit
 
     def release(self, client: IPAddress) -> None:
         """Count a connection out that was admitted."""
         self._counts.change(client, -1)
+        self._descriptors.give_back_connection()
+
+    def remember(self, client: IPAddress) -> None:
+        """The downstream has taken a message from this client."""
+        self._counts.remember(client)
+
+    def _limits(self, client: IPAddress) -> Iterator[Limit]:
+        in_all = self._counts.in_all()
+        if in_all >= self._in_all:
+            yield Limit.IN_ALL
+        if self._counts.of(client) >= self._per_client:
+            yield Limit.PER_CLIENT
+        if self._counts.of_network(client) >= self._per_network:
+            yield Limit.PER_NETWORK
+        if in_all >= self._in_all - self._in_all // _RESERVE and not self._counts.has_behaved(client):
+            yield Limit.RESERVE
 
 
-def _slots(client: IPAddress) -> tuple[int, int]:
-    octets = client.packed[:_IPV6_PREFIX_OCTETS]
-    return zlib.crc32(octets) % _SLOTS, zlib.crc32(octets, 1) % _SLOTS
+def _minute() -> int:
+    # One clock for all processes of the machine; beyond 0, which is what clean memory says.
+    return int(time.monotonic() // 60) + 1

@@ -36,16 +36,10 @@ _log = structlog.get_logger()
 
 
 class ClientConnection(ClientStream):
-    """One client. `attributes` are a `prototype`, `connections` the set of all that are open."""
+    """One client. `connections` are all that are open."""
 
-    def __init__(
-        self,
-        service: Service,
-        admission: Admission,
-        attributes: dict[str, Any],
-        connections: "set[ClientConnection]",
-    ) -> None:
-        super().__init__(attributes)
+    def __init__(self, service: Service, admission: Admission, connections: "set[ClientConnection]") -> None:
+        super().__init__()
         self._service = service
         self._admission = admission
         self._connections = connections
@@ -64,7 +58,8 @@ class ClientConnection(ClientStream):
         self._connections.add(self)
         session = _describe_session(transport, self._service)
         self._client = session.client_address
-        self._is_admitted = self._admission.admit(self._client)
+        self._limit = self._admission.admit(self._client)
+        self._is_admitted = self._limit is None
         self._dialogue = Dialogue(self._service, session)
         super().connection_made(transport)
 
@@ -110,18 +105,19 @@ class ClientConnection(ClientStream):
 
     async def _converse(self) -> str:
         """Answer commands until somebody ends it; the reason, for a transaction still open then."""
-        greet = self._dialogue.greet if self._is_admitted else self._dialogue.turn_away
-        greeting = await self._answer_with(greet())
+        dialogue = self._dialogue
+        greet = dialogue.greet() if self._limit is None else dialogue.turn_away(self._limit.value)
+        greeting = await self._answer_with(greet)
         while greeting.is_positive:
             try:
                 line = await self._next_line(MAX_ANSWER if self._dialogue.is_authenticating else MAX_LINE)
             except LineTooLong:
                 await self._answer_with(self._dialogue.line_too_long())
-                continue
-            if line is None:
-                return self._why_no_line()
-            if await self._execute(line):
-                return "client-reset"
+            else:
+                if line is None:
+                    return self._why_no_line()
+                if await self._execute(line):
+                    return "client-reset"
             last_words = self._budget.exhausted
             if last_words is not None:
                 self._reply(last_words)
@@ -180,9 +176,7 @@ class ClientConnection(ClientStream):
             await self._dialogue.close(reason)
         finally:
             self._give_content_back()
-            if self.transport is not None:
-                self._flush()
-                self.transport.close()
+            self._hang_up()
 
     # The verbs. The argument is the octets behind the verb, decoded one to one.
 
@@ -269,9 +263,7 @@ class ClientConnection(ClientStream):
             self._is_busy = False
 
     def _reply(self, reply: Reply) -> None:
-        # 4xx is nobody's mistake: the sender shall come again, and not be hung up on for that.
-        if reply.is_permanent:
-            self._budget.note_error()
+        self._budget.note_reply(reply)
         self._send(reply.encode())
 
     async def _receive_content(self) -> None:
@@ -283,6 +275,7 @@ class ClientConnection(ClientStream):
         replies = await self._answer_with_each(decided, self._dialogue.replies_due)
         if any(reply.is_positive for reply in replies):
             self._budget.note_mail()
+            self._admission.remember(self._client)
         self._give_content_back()
 
 

@@ -83,9 +83,10 @@ class Dialogue:
         protocol = "LMTP" if self._service.lmtp else "ESMTP"
         return Reply.of(220, None, f"{self._service.hostname} {protocol} Sluicegate")
 
-    async def turn_away(self) -> Reply:
-        """The refusal instead of a banner where there are too many connections already."""
-        return self._refuse_by_us(tempfail("overloaded", code=421, status="4.3.2"), Stage.CONNECT)
+    async def turn_away(self, limit: str) -> Reply:
+        """The refusal instead of a banner where there are too many connections already, by that limit."""
+        verdict = tempfail("overloaded", code=421, status="4.3.2", detail=limit)
+        return self._refuse_by_us(verdict, Stage.CONNECT)
 
     async def helo(self, argument: bytes) -> Reply:
         """HELO: no extensions from here on."""
@@ -159,6 +160,9 @@ class Dialogue:
         if size is not None and size > self._service.offer().size:
             verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
             return self._refuse_by_us(verdict, Stage.MAIL, envelope)
+        if not self._service.descriptors.take_for_transaction():
+            verdict = _overloaded("4.3.2", "file descriptors of the worker (RLIMIT_NOFILE)")
+            return self._refuse_by_us(verdict, Stage.MAIL, envelope)
         return await self._open(envelope)
 
     async def rcpt(self, argument: bytes) -> Reply:
@@ -188,11 +192,12 @@ class Dialogue:
         if self._service.recorder.is_full:
             return JOURNAL_FULL
         self._stage = Stage.END_OF_DATA
-        return START_CONTENT
+        full = self._service.store.refusal()
+        return self._refuse_to_store(full) if full else START_CONTENT
 
     def spool(self) -> Spool:
         """Where the content goes."""
-        return Spool(self._service.spool_directory, self._service.max_message_size)
+        return Spool(self._service.store, self._service.max_message_size)
 
     @property
     def _recipient_count(self) -> int:
@@ -336,6 +341,14 @@ class Dialogue:
         """A refusal that is no policy's."""
         return self._refuse(Judgement(verdict, None, stage.value), stage, envelope=envelope)
 
+    def _refuse_to_store(self, detail: str) -> Reply:
+        """No room for the content. The transaction is over, and may be tried again from its start."""
+        assert self._transaction is not None
+        envelope = self._transaction.envelope
+        self._transaction.drop()
+        self._forget()
+        return self._refuse_by_us(_overloaded("4.3.1", detail), Stage.END_OF_DATA, envelope)
+
     # Ends
 
     async def _reset(self) -> None:
@@ -349,6 +362,8 @@ class Dialogue:
         await cancel(opening)
 
     def _forget(self) -> None:
+        if self._envelope is not None:
+            self._service.descriptors.give_back_transaction()
         self._transaction = None
         self._opening = None
         self._envelope = None
@@ -357,3 +372,9 @@ class Dialogue:
         if transaction is None:
             transaction = self._begin(envelope, self._early.case, None)
         transaction.record_abort(self._stage, reason)
+
+
+def _overloaded(status: str, detail: str) -> Verdict:
+    """Not now: there is no room for the message, and the operator is told what for."""
+    text = "Insufficient system resources, please try again later"
+    return tempfail("overloaded", text=text, code=452, status=status, detail=detail)

@@ -1,10 +1,8 @@
 """Accepting connections on a socket that somebody else bound, and letting them go again."""
 
 import asyncio
-import functools
 import socket
 import ssl
-from typing import Any
 
 from gateway.proxy.admission import Admission
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
@@ -13,6 +11,17 @@ from gateway.proxy.service import Service
 from gateway.proxy.stream import prototype
 
 BACKLOG = 512
+# How long a client may be silent in a crowd, and how often that is looked at.
+CROWDED_TIMEOUT = 10.0
+CROWD_INTERVAL = 1.0
+# A client that has gone without a word is asked after so many seconds of silence, and so often, so many
+# seconds apart; what it does not take for so many milliseconds ends the connection.
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 60,
+    socket.TCP_KEEPINTVL: 20,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 120_000,
+}
 
 
 class Server:
@@ -24,24 +33,37 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
         self._is_draining = False
+        self._crowd_timer: asyncio.TimerHandle | None = None
 
-    async def start(self, bound: socket.socket) -> None:
+    async def start(self, bound: socket.socket, backlog: int = BACKLOG) -> None:
         """Listen and accept from now on. Raises OSError."""
-        attributes = prototype(self._service.hostname)
+        self._kind: type[ClientConnection] = type(
+            "ClientConnection", (ClientConnection,), prototype(self._service.hostname)
+        )
+        _ask_after_the_silent(bound)
+        self._look_at_the_crowd()
         self._server = await asyncio.get_running_loop().create_server(
-            functools.partial(self._connection, attributes),
+            self._connection,
             sock=bound,
-            backlog=BACKLOG,
+            backlog=backlog,
             ssl=self._implicit_tls(),
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._implicit_tls() else None,
         )
 
-    def _connection(self, attributes: dict[str, Any]) -> ClientConnection:
-        connection = ClientConnection(self._service, self._admission, attributes, self._connections)
+    def _connection(self) -> ClientConnection:
+        connection = self._kind(self._service, self._admission, self._connections)
         if self._is_draining:
             # Accepted in the very turn in which the socket was closed.
             connection.drain()
         return connection
+
+    def _look_at_the_crowd(self) -> None:
+        """Where nearly all places are taken, those who say nothing make room."""
+        if self._admission.is_crowded:
+            for connection in self._connections:
+                connection.hurry(CROWDED_TIMEOUT)
+        loop = asyncio.get_running_loop()
+        self._crowd_timer = loop.call_later(CROWD_INTERVAL, self._look_at_the_crowd)
 
     def _implicit_tls(self) -> ssl.SSLContext | None:
         certificate = self._service.certificate
@@ -50,6 +72,8 @@ class Server:
     async def drain(self, grace: float) -> None:
         """Accept no more; let those in the middle of something finish within `grace` seconds."""
         self._is_draining = True
+        if self._crowd_timer is not None:
+            self._crowd_timer.cancel()
         if self._server is not None:
             self._server.close()
         for connection in self._connections:
@@ -66,3 +90,11 @@ class Server:
         if ends:
             await asyncio.wait(ends, timeout=within)
         return not self._connections
+
+
+def _ask_after_the_silent(bound: socket.socket) -> None:
+    """Accepted connections inherit this."""
+    if bound.family != socket.AF_UNIX:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            bound.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,17 +1,18 @@
 """What every dialogue of one listener shares: plain values and the things that do the work."""
 
 import asyncio
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from gateway.pipeline import Pipeline
 from gateway.profiles import Profiles
 from gateway.proxy.certificate import Certificate
+from gateway.proxy.descriptors import Descriptors
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
 from gateway.smtp.content import BareNewline
+from gateway.spool import Store
 from gateway.terms import Speak
 
 
@@ -28,7 +29,7 @@ class Service:
     router: Router
     pool: Pool
     recorder: Recorder
-    spool_directory: Path
+    store: Store
     speak: Speak = "rcpt"
     deadline: float = 60.0
     max_message_size: int = 52_428_800
@@ -37,6 +38,7 @@ class Service:
     certificate: Certificate | None = None
     tls_implicit: bool = False
     lmtp: bool = False
+    descriptors: Descriptors = field(default_factory=Descriptors)
 
     @property
     def pipeline(self) -> Pipeline:

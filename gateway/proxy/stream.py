@@ -3,7 +3,8 @@
 aiosmtpd's `SMTP` gives the protocol object and the task for each connection. What it does to octets
 is replaced: lines and content are taken from one buffer as received, content never passes through
 lines, replies are bytes sent in groups, and the timer runs only while the client is expected to send
-(RFC 5321 section 4.5.3.2). Nothing is understood or decided here.
+(RFC 5321 section 4.5.3.2). It runs for the whole command, and for the whole content by its size, so
+that a trickle of octets is no way to stay. Nothing is understood or decided here.
 """
 
 import asyncio
@@ -16,8 +17,14 @@ from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
 from gateway.smtp.content import ContentReader
 from gateway.spool import Spool
 
+# For a whole command, and between two pieces of content (RFC 5321 section 4.5.3.2).
 COMMAND_TIMEOUT = 300.0
 CONTENT_TIMEOUT = 180.0
+# For the whole content: so many seconds, and one more for so many octets.
+CONTENT_ALLOWANCE = 180.0
+MIN_CONTENT_RATE = 500
+# How long a client may take to read our last words.
+CLOSE_TIMEOUT = 10.0
 # What a client may send ahead while we are busy; beyond it, it has to wait.
 READ_AHEAD = 65_536
 # What it may leave unread of our replies; beyond it, it is not there to read them.
@@ -33,7 +40,7 @@ class _NoHandler:
 
 
 def prototype(hostname: str) -> dict[str, Any]:
-    """What aiosmtpd's constructor computes. It is the same for every connection, and slow."""
+    """What aiosmtpd's constructor computes. It is the same for every connection, slow and large."""
     template = SMTP(
         _NoHandler(),
         hostname=hostname,
@@ -45,16 +52,14 @@ def prototype(hostname: str) -> dict[str, Any]:
 
 
 class ClientStream(SMTP):
-    """Lines and content in, replies out. `attributes` are a `prototype`.
+    """Lines and content in, replies out. A `prototype` has to be among the attributes of its class.
 
     A subclass has the conversation (`_handle_client`, which aiosmtpd runs as a task) and is told
     when the client goes (`_on_client_gone`).
     """
 
-    def __init__(self, attributes: dict[str, Any]) -> None:
-        self.__dict__.update(attributes)
-        reader = asyncio.StreamReader(loop=self.loop)
-        asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
+    def __init__(self) -> None:
+        # Not aiosmtpd's, nor asyncio's: a stream reader and the rest are never used, and not small.
         self._buffer = bytearray()
         self._unsent: list[bytes] = []
         self._arrived: asyncio.Future[bool] | None = None
@@ -65,6 +70,7 @@ class ClientStream(SMTP):
         self._is_cut = False
         self._is_reading = True
         self._patience: float | None = None
+        self._awaits_command_since: float | None = None
 
     def _on_client_gone(self, may_listen: bool) -> None:
         """The client closed its side, or the connection is lost.
@@ -78,6 +84,10 @@ class ClientStream(SMTP):
         return cast("asyncio.Transport", self.transport)
 
     # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._handler_coroutine = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         if self._content is not None:
@@ -95,10 +105,9 @@ class ClientStream(SMTP):
         self._lose_client(may_listen=is_plain and bool(self._buffer))
         return is_plain
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why makes no difference
+        # aiosmtpd's cancels whatever is going on, a commit included.
         self._lose_client(may_listen=False)
-        # Not aiosmtpd's, which cancels whatever is going on, a commit included.
-        asyncio.StreamReaderProtocol.connection_lost(self, error)
         self.transport = None
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
@@ -122,11 +131,29 @@ class ClientStream(SMTP):
             if self._stream.get_write_buffer_size() > MAX_UNREAD:
                 self._stream.abort()
 
+    def _hang_up(self) -> None:
+        """Send what was said, then close; a client that does not read it is not waited for."""
+        if self.transport is None:
+            return
+        self._flush()
+        self.transport.close()
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._timeout_handle = self.loop.call_later(CLOSE_TIMEOUT, self._stream.abort)
+
+    def hurry(self, timeout: float) -> None:
+        """Wait for a command no longer than so many seconds, those that have gone by included."""
+        since = self._awaits_command_since
+        if since is not None and self.loop.time() - since >= timeout:
+            self._wake(in_time=False)
+
     async def _next_line(self, longest: int) -> bytes | None:
         """The next line, at most `longest` octets with its end, without it; `None` if there will be none.
 
         Raises LineTooLong.
         """
+        self._awaits_command_since = self.loop.time()
+        until = self._awaits_command_since + COMMAND_TIMEOUT
         # Whatever still comes of a message that was given up is content, and no command.
         while self._content is None:
             end = self._buffer.find(b"\n")
@@ -135,13 +162,15 @@ class ClientStream(SMTP):
                 del self._buffer[: end + 1]
                 if len(line) > longest:
                     raise LineTooLong
+                self._awaits_command_since = None
                 # One line end is removed; a further CR is a control character like any other.
                 return line[:-1].removesuffix(b"\r")
             if len(self._buffer) > longest:
                 # Only that it is too long needs to be remembered of it.
                 del self._buffer[longest + 1 :]
-            if self._client_has_gone or self._takes_no_more or not await self._more(COMMAND_TIMEOUT):
+            if self._client_has_gone or self._takes_no_more or not await self._more(until):
                 break
+        self._awaits_command_since = None
         return None
 
     async def _read_content(self, spool: Spool, reader: ContentReader) -> bool:
@@ -150,8 +179,10 @@ class ClientStream(SMTP):
         ahead = bytes(self._buffer)
         self._buffer.clear()
         self._take_content(ahead)
+        allowed = self.loop.time() + CONTENT_ALLOWANCE
         while not reader.at_end:
-            if self._client_has_gone or self._is_cut or not await self._more(CONTENT_TIMEOUT):
+            until = min(self.loop.time() + CONTENT_TIMEOUT, allowed + spool.size / MIN_CONTENT_RATE)
+            if self._client_has_gone or self._is_cut or not await self._more(until):
                 return False
         return True
 
@@ -188,11 +219,11 @@ class ClientStream(SMTP):
             self._buffer += self._content.rest
             self._content = None
 
-    async def _more(self, timeout: float) -> bool:
-        """Wait until the client sent something or went away; false if it took too long."""
+    async def _more(self, until: float) -> bool:
+        """Wait until the client sent something or went away; false if it did not in time."""
         self._flush()
         self._resume_reading()
-        self._be_patient(timeout)
+        self._be_patient(until)
         self._arrived = self.loop.create_future()
         try:
             return await self._arrived
@@ -204,9 +235,9 @@ class ClientStream(SMTP):
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(in_time)
 
-    def _be_patient(self, timeout: float) -> None:
+    def _be_patient(self, until: float) -> None:
         """Let one timer run for many waits: it looks again when it fires, instead of being reset."""
-        self._patience = self.loop.time() + timeout
+        self._patience = until
         handle = self._timeout_handle
         if handle is not None and handle.when() > self._patience:
             handle.cancel()

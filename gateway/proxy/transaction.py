@@ -75,6 +75,11 @@ class MailTransaction:
         return any(group.is_committed for group in self._groups)
 
     @property
+    def envelope(self) -> Envelope:
+        """The sender, and the recipients accepted so far."""
+        return self._envelope
+
+    @property
     def recipient_count(self) -> int:
         """How many recipients were accepted so far."""
         return len(self._accepted)

@@ -6,6 +6,7 @@ workers are the listening sockets and the directory that records go to.
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from gateway.assembly import Assembly, assemble
 from gateway.config import Config, ConfigError
-from gateway.config.schema import ListenerSection
+from gateway.config.schema import GatewaySection, ListenerSection
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
 from gateway.listening import cannot_listen
 from gateway.proxy.admission import Admission, ConnectionCounts
 from gateway.proxy.certificate import Certificate
+from gateway.proxy.descriptors import Descriptors, backlog_within
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
 from gateway.recorder import Recorder
@@ -27,7 +29,7 @@ from gateway.relay.capabilities import Capabilities
 from gateway.relay.pool import Pool
 from gateway.roles.control import Control
 from gateway.smtp.content import BareNewline
-from gateway.spool import content_directory
+from gateway.spool import Store, content_directory
 
 # How long a session in the middle of something may go on after SIGTERM.
 GRACE = 30.0
@@ -45,10 +47,15 @@ class Place:
     worker: int
     workers: int
 
-    def admission(self, number: int, listener: ListenerSection) -> Admission:
+    def admission(self, number: int, listener: ListenerSection, descriptors: Descriptors) -> Admission:
         """The limits of the listener of this number."""
-        counts = ConnectionCounts(self.counts_descriptor, self.worker, self.workers, number)
-        return Admission(counts, listener.max_connections, listener.max_connections_per_client)
+        return Admission(
+            ConnectionCounts(self.counts_descriptor, self.worker, self.workers, number),
+            listener.max_connections,
+            listener.max_connections_per_client,
+            listener.max_connections_per_network,
+            descriptors,
+        )
 
 
 async def serve(config: Config, place: Place, control: Control) -> None:
@@ -56,15 +63,16 @@ async def serve(config: Config, place: Place, control: Control) -> None:
 
     Raises ConfigError where the configuration cannot be put together.
     """
-    _raise_descriptor_limit()
-    async with _working(config) as shared:
+    limit = _raise_descriptor_limit()
+    async with _working(config, place.workers) as shared:
+        descriptors = Descriptors.within(limit, in_use=len(os.listdir("/proc/self/fd")))
         servers = [
-            Server(_service(shared, listener), place.admission(number, listener))
+            Server(_service(shared, listener, descriptors), place.admission(number, listener, descriptors))
             for number, listener in enumerate(config.listener)
         ]
         for server, listener, bound in zip(servers, config.listener, place.sockets, strict=True):
             try:
-                await server.start(bound)
+                await server.start(bound, backlog_within(limit))
             except OSError as error:
                 raise cannot_listen(listener.address, error).in_file(config.file) from None
         control.say_ready()
@@ -80,10 +88,11 @@ class _Shared:
     recorder: Recorder
     pool: Pool
     capabilities: Capabilities
+    store: Store
 
 
 @contextlib.asynccontextmanager
-async def _working(config: Config) -> AsyncIterator[_Shared]:
+async def _working(config: Config, workers: int) -> AsyncIterator[_Shared]:
     """What all listeners share, closed again in the right order."""
     assembly = assemble(config)
     layout = Layout(Path(config.gateway.state_directory))
@@ -98,7 +107,8 @@ async def _working(config: Config) -> AsyncIterator[_Shared]:
         asyncio.create_task(each) for each in (_flush_now_and_then(writer), capabilities.keep_probing())
     ]
     try:
-        yield _Shared(assembly, Recorder(writer, config.gateway.hostname), pool, capabilities)
+        recorder = Recorder(writer, config.gateway.hostname)
+        yield _Shared(assembly, recorder, pool, capabilities, _store(config.gateway, workers))
     finally:
         for chore in chores:
             chore.cancel()
@@ -107,7 +117,13 @@ async def _working(config: Config) -> AsyncIterator[_Shared]:
         writer.close()
 
 
-def _service(shared: _Shared, listener: ListenerSection) -> Service:
+def _store(gateway: GatewaySection, workers: int) -> Store:
+    """A worker's share of the room for content, in which one message at least has its place."""
+    share = max(gateway.max_spool_size // workers, gateway.max_message_size)
+    return Store(content_directory(Path(gateway.state_directory)), share)
+
+
+def _service(shared: _Shared, listener: ListenerSection, descriptors: Descriptors) -> Service:
     assembly = shared.assembly
     gateway = assembly.config.gateway
     return Service(
@@ -118,7 +134,7 @@ def _service(shared: _Shared, listener: ListenerSection) -> Service:
         pool=shared.pool,
         recorder=shared.recorder,
         capabilities=shared.capabilities,
-        spool_directory=content_directory(Path(gateway.state_directory)),
+        store=shared.store,
         speak=gateway.speak,
         deadline=gateway.deadline,
         max_message_size=gateway.max_message_size,
@@ -126,6 +142,7 @@ def _service(shared: _Shared, listener: ListenerSection) -> Service:
         certificate=_certificate(assembly.config, listener),
         tls_implicit=listener.tls_implicit,
         lmtp=listener.protocol == "lmtp",
+        descriptors=descriptors,
     )
 
 
@@ -146,7 +163,8 @@ async def _flush_now_and_then(writer: JournalWriter) -> None:
         writer.flush()
 
 
-def _raise_descriptor_limit() -> None:
-    """As many sockets as the administrator allows: a client, a downstream, two scanners for each."""
+def _raise_descriptor_limit() -> int:
+    """As many sockets and files as the administrator allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -13,7 +13,7 @@ from gateway.joining import MAX_AGE, Answer, Joiner
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.transaction import Stage, Transaction
-from gateway.spool import Spool
+from gateway.spool import Spool, Store
 from tests.fakes.transactions import at_end_of_data, session
 from tests.proxy.running import Scanner, answers, fails, hangs, waits
 
@@ -172,7 +172,7 @@ async def test_the_content_stays_while_anybody_waits_for_its_scan(tmp_path: Path
         seen.append(b"".join(tx.message.content.chunks()))
         return FOUND
 
-    spool = Spool(tmp_path, 1000)
+    spool = Spool(Store(tmp_path), 1000)
     spool.append(b"content")
     tx = Transaction(Stage.END_OF_DATA, session(), Envelope(ONE.envelope.reverse_path), Message(spool))
     source, joiner = Sharing(reads_late), Joiner()

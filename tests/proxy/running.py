@@ -25,6 +25,7 @@ from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.transaction import Stage, Transaction
+from gateway.spool import Store
 from policies.policy import Policy
 from policies.recipients import recipients
 from tests.fakes.mta import FakeMTA
@@ -138,7 +139,7 @@ class RunningGateway:
         destinations: Sequence[Destination],
         policies: Sequence[Policy | PolicySetting] = (),
         filters: Sequence[Filter | FilterSetting] = (),
-        limits: tuple[int, int] = (1000, 1000),
+        limits: tuple[int, ...] = (1000, 1000),
         profiles: Mapping[str, Sequence[Policy | PolicySetting]] = {},
         **service: Any,
     ) -> None:
@@ -159,10 +160,13 @@ class RunningGateway:
             router=Router(destinations),
             pool=self.pool,
             recorder=Recorder(self.journal, HOSTNAME),
-            **{"spool_directory": directory, **service},
+            **{"store": Store(directory), **service},
         )
         counts = share_memory(workers=1, listeners=1)
-        self.server = Server(self.service, Admission(ConnectionCounts(counts, 0, 1, 0), *limits))
+        admission = Admission(
+            ConnectionCounts(counts, 0, 1, 0), *limits, descriptors=self.service.descriptors
+        )
+        self.server = Server(self.service, admission)
         os.close(counts)
         self._tasks: set[asyncio.Task[Any]] = set()
 

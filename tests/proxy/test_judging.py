@@ -368,15 +368,3 @@ async def test_a_client_that_leaves_while_the_journal_is_full_is_let_go(
         gateway.journal.takes_none = True
     await gateway.no_client()
     assert not gateway.records
-
-
-async def test_a_disk_that_fails_defers_the_message(start_gateway: GatewayStarter, mta: FakeMTA, tmp_path):
-    gateway = await start_gateway(spool_directory=tmp_path / "gone")
-    async with Client(gateway.port) as client:
-        reply = await client.deliver(b"Subject: x\r\n\r\n" + b"x" * 300_000 + b"\r\n", U1)
-        assert str(reply).startswith("452 4.3.1 ")
-        assert (await client.again(U1))[0].code == 250
-        assert (await client.data(MESSAGE)).code == 250
-    (refused, _) = gateway.records
-    assert (refused.verdict, refused.reason) == ("tempfailed", "storage-failed")
-    assert "No such file or directory" in refused.detail

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -43,7 +44,9 @@ class Process:
     `listener` are further keys of its listener.
     """
 
-    def __init__(self, directory: Path, downstream: str, workers: int = 1) -> None:
+    def __init__(
+        self, directory: Path, downstream: str, workers: int = 1, descriptors: int | None = None
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self.file = directory / "sluicegate.toml"
@@ -52,6 +55,7 @@ class Process:
         self._workers = workers
         # More of the configuration file, for the start.
         self.extra = ""
+        self._descriptors = descriptors
         self._log = directory / "log"
 
     @property
@@ -89,6 +93,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=self._limit_descriptors,
             )
         soon(lambda: "ready" in self.log or self._process.poll() is not None, _START)
         assert self._process.poll() is None, self.log
@@ -98,6 +103,11 @@ class Process:
             if self._process.poll() is None or pid != self.pid:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+
+    def _limit_descriptors(self) -> None:
+        """In the new process: RLIMIT_NOFILE as an administrator would have set it."""
+        if self._descriptors is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors, self._descriptors))
 
     def send(self, number: signal.Signals) -> None:
         """A signal to the supervisor alone."""
