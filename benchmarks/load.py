@@ -100,6 +100,11 @@ def peak_memory(group: int) -> dict[str, float]:
     return peaks
 
 
+def process_ids(group: int) -> list[int]:
+    """The living processes of the group."""
+    return [pid for pid, _ in _processes(group)]
+
+
 def _settled_cpu_seconds(group: int) -> dict[str, float]:
     """The same once nobody works any more: records are indexed after the mail has gone."""
     deadline = time.monotonic() + _SETTLING

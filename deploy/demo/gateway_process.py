@@ -20,7 +20,7 @@ workers = {workers}
 [[listener]]
 protocol = "smtp"
 address = "{address}"
-{tls}
+{listener}
 
 [[relay]]
 domains = ["{domain}"]
@@ -58,6 +58,7 @@ def certificate(chain: Path, key: Path) -> str:
 class Gateway(ChildDaemon):
     """`sluicegate run` in front of `downstream`, with these filter sections and policies.
 
+    `listener` is further lines of that section.
     Its directory is removed at the end, unless one is given: that is made anew and kept.
     """
 
@@ -70,7 +71,7 @@ class Gateway(ChildDaemon):
         order: Sequence[str] = ("recipients",),
         workers: int = 1,
         directory: Path | None = None,
-        tls: str = "",
+        listener: str = "",
         domain: str = "example.com",
     ) -> None:
         self.port = free_port()
@@ -80,7 +81,7 @@ class Gateway(ChildDaemon):
             "filters": "\n".join(filters),
             "order": ", ".join(f'"{policy}"' for policy in order),
             "workers": workers,
-            "tls": tls,
+            "listener": listener,
             "domain": domain,
         }
         self._kept = directory

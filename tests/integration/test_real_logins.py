@@ -35,7 +35,7 @@ def gateway(
     issued.cert_chain_pems[0].write_to_path(directory / "chain.pem")
     issued.private_key_pem.write_to_path(directory / "key.pem")
     tls = certificate(directory / "chain.pem", directory / "key.pem")
-    with Gateway(mailer.address, tls=tls, domain="*") as running:
+    with Gateway(mailer.address, listener=tls, domain="*") as running:
         yield running
 
 
