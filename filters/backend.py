@@ -220,7 +220,7 @@ class Pool:
     ) -> T:
         """Put the question, and tell the breaker what became of it."""
         breaker, started = self._breakers[endpoint], self._clock()
-        is_probe = breaker.begin()
+        probe = breaker.begin()
         self._busy[endpoint] += 1
         try:
             answer = await self._bounded(endpoint, question, seconds)
@@ -228,18 +228,18 @@ class Pool:
             if isinstance(error, TooLarge):
                 breaker.succeed()
             else:
-                breaker.fail(_failure_of(error), explain(error), self._clock(), is_probe)
+                breaker.fail(_failure_of(error), explain(error), self._clock(), probe)
             raise
         except asyncio.CancelledError:
             waited = self._clock() - started
             if waited >= PATIENCE:
-                breaker.fail(Failure.COSTLY, f"no answer within {waited:.1f} s", self._clock(), is_probe)
+                breaker.fail(Failure.COSTLY, f"no answer within {waited:.1f} s", self._clock(), probe)
             raise
         else:
             breaker.succeed()
             return answer
         finally:
-            breaker.end(is_probe)
+            breaker.end(probe)
             self._busy[endpoint] -= 1
             if news := breaker.news(self._clock()):
                 _log.warning("%s is %s", endpoint, news)

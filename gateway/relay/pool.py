@@ -116,19 +116,19 @@ class Pool:
     ) -> T:
         """Try one endpoint, and tell its breaker what came of it."""
         breaker = self._breakers[endpoint]
-        is_probe = breaker.begin()
+        probe = breaker.begin()
         try:
             connection = await self._connect(endpoint, tls)
             self._note_extensions(connection)
             opened = await opening(connection)
         except DownstreamError as error:
-            breaker.fail(error.cost, str(error).removeprefix(f"{endpoint}: "), self._clock(), is_probe)
+            breaker.fail(error.cost, str(error).removeprefix(f"{endpoint}: "), self._clock(), probe)
             raise
         else:
             breaker.succeed()
             return opened
         finally:
-            breaker.end(is_probe)
+            breaker.end(probe)
             if news := breaker.news(self._clock()):
                 _log.warning("a downstream's state has changed", address=str(endpoint), state=news)
 

@@ -53,7 +53,8 @@ class Breaker:
         self._pause = 0.0
         self._open_until = 0.0
         self._behind_until = 0.0
-        self._is_probed = False
+        self._probe = 0
+        self._probes = 0
         self._cause = ""
         self._is_news = False
 
@@ -64,7 +65,7 @@ class Breaker:
 
     def admits(self, now: float) -> bool:
         """Whether one more question may be put."""
-        return self.is_closed or (now >= self._open_until and not self._is_probed)
+        return self.is_closed or (now >= self._open_until and not self._probe)
 
     def rank(self, now: float) -> int:
         """Who is asked first: 0 for the healthy, 1 for who failed lately, 2 for who is not asked at all."""
@@ -72,18 +73,23 @@ class Breaker:
             return 2
         return int(now < self._behind_until)
 
-    def begin(self) -> bool:
-        """A question is put. Returns whether it is the probe, which its end has to be told."""
-        self._is_probed = not self.is_closed
-        return self._is_probed
+    def begin(self) -> int:
+        """A question is put. Returns its number if it is the probe, which its end has to be told, or 0."""
+        if self.is_closed:
+            return 0
+        self._probes += 1
+        self._probe = self._probes
+        return self._probe
 
     def succeed(self) -> None:
         """It was answered."""
         self._close()
         self._behind_until = 0.0
 
-    def fail(self, failure: Failure, cause: str, now: float, is_probe: bool = False) -> None:
+    def fail(self, failure: Failure, cause: str, now: float, probe: int = 0) -> None:
         """It was not answered."""
+        # One that began before the breaker closed and opened again is a question like any other.
+        is_probe = probe != 0 and probe == self._probe
         self._cause = cause
         self._behind_until = max(self._behind_until, now + _BEHIND[failure])
         if failure is Failure.COSTLY:
@@ -92,10 +98,10 @@ class Breaker:
             # Nothing is lost by asking who says no at once, and it may be about to be back.
             self._close()
 
-    def end(self, is_probe: bool) -> None:
+    def end(self, probe: int) -> None:
         """Nobody waits for it any more; if it was a probe that told nothing, its place is free again."""
-        if is_probe:
-            self._is_probed = False
+        if probe == self._probe:
+            self._probe = 0
 
     def explain(self, now: float) -> str:
         """Why no question passes."""
@@ -121,7 +127,7 @@ class Breaker:
 
     def _close(self) -> None:
         self._is_news = self._is_news or not self.is_closed
-        self._failures, self._pause, self._is_probed = 0, 0.0, False
+        self._failures, self._pause, self._probe = 0, 0.0, 0
 
     def _open(self, pause: float, now: float) -> None:
         self._pause = pause

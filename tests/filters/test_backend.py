@@ -193,7 +193,7 @@ async def test_an_address_that_hangs_leaves_the_next_one_time_to_answer() -> Non
             await asyncio.Event().wait()
         return "well"
 
-    pool = Pool([A, B])
+    pool = Pool([A, B], Clock())
     assert await pool.ask(hang_at_a, 0.2) == "well"
     assert await pool.ask(hang_at_a, 0.2) == "well"
     assert order == [A, B, B]

@@ -39,7 +39,7 @@ LARGE = b"Subject: large\r\n\r\n" + (b"x" * 76 + b"\r\n") * 40_000
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time-outs towards the downstream that a test can wait for."""
     for name in ("CONNECT_TIMEOUT", "GREETING_TIMEOUT", "COMMAND_TIMEOUT"):
-        monkeypatch.setattr(gateway.relay.client, name, 0.2)
+        monkeypatch.setattr(gateway.relay.client, name, 0.5)
 
 
 # At RCPT, where everything up to the downstream's RCPT happens.

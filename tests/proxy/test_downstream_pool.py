@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gateway.relay.client
-import gateway.relay.pool
+import gateway.smtp.breaker
 from gateway.smtp.breaker import TOLERATED
 from tests.client import Client
 from tests.fakes.mta import (
@@ -34,7 +34,7 @@ U1, U2 = "u1@our.example", "u2@our.example"
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time-outs towards the downstream that a test can wait for."""
     for name in ("CONNECT_TIMEOUT", "GREETING_TIMEOUT", "COMMAND_TIMEOUT"):
-        monkeypatch.setattr(gateway.relay.client, name, 0.2)
+        monkeypatch.setattr(gateway.relay.client, name, 1.0)
 
 
 async def rcpt(running: RunningGateway) -> str:
@@ -96,8 +96,9 @@ async def test_a_name_that_is_not_known_defers_the_recipient(start_gateway: Gate
 @pytest.mark.usefixtures("short_patience")
 @pytest.mark.parametrize("stage", ["banner", "MAIL"])
 async def test_a_downstream_that_keeps_hanging_keeps_no_client_waiting_and_is_used_again(
-    start_gateway: GatewayStarter, mta: FakeMTA, stage: str
+    start_gateway: GatewayStarter, mta: FakeMTA, stage: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(gateway.smtp.breaker, "FIRST_PAUSE", 3.0)
     mta.script[stage] = hang
     running = await start_gateway()
     for _ in range(TOLERATED):

@@ -10,9 +10,9 @@ from gateway.smtp.breaker import LONGEST_PAUSE, TOLERATED, Breaker, Failure, fai
 def fail(breaker: Breaker, now: float, failure: Failure = Failure.COSTLY) -> None:
     """Put a question that fails."""
     assert breaker.admits(now)
-    is_probe = breaker.begin()
-    breaker.fail(failure, "silence", now, is_probe)
-    breaker.end(is_probe)
+    probe = breaker.begin()
+    breaker.fail(failure, "silence", now, probe)
+    breaker.end(probe)
 
 
 def opened(now: float = 0.0) -> Breaker:
@@ -89,9 +89,10 @@ def test_each_failed_probe_doubles_the_pause():
 def test_a_probe_that_succeeds_closes_it_and_the_next_pause_is_short_again():
     breaker = opened()
     fail(breaker, 1.0)
-    assert breaker.begin()
+    probe = breaker.begin()
+    assert probe
     breaker.succeed()
-    breaker.end(is_probe=True)
+    breaker.end(probe)
     assert breaker.rank(3.0) == 0
     for _ in range(TOLERATED):
         fail(breaker, 3.0)
@@ -115,12 +116,12 @@ def test_a_probe_that_tells_nothing_gives_its_place_back():
 def test_a_late_failure_of_an_earlier_question_neither_frees_the_place_nor_lengthens_the_pause():
     breaker = opened()
     breaker.fail(Failure.COSTLY, "late", 0.9)
-    breaker.end(is_probe=False)
-    assert breaker.begin()
+    breaker.end(0)
+    probe = breaker.begin()
     breaker.fail(Failure.COSTLY, "late", 1.0)
-    breaker.end(is_probe=False)
+    breaker.end(0)
     assert not breaker.admits(1.0)
-    breaker.end(is_probe=True)
+    breaker.end(probe)
     assert breaker.admits(1.0)
 
 
