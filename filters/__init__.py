@@ -9,12 +9,11 @@ This module re-exports the base and the evidence, never an adapter, so that a po
 what it needs without pulling in any daemon's library.
 """
 
-from filters.base import Cost, Declined, Filter, FilterError, TooLarge
+from filters.base import Cost, Filter, FilterError, TooLarge
 from filters.evidence import Evidence, Finding, Listings, Route, SpamReport, VirusReport
 
 __all__ = [
     "Cost",
-    "Declined",
     "Evidence",
     "Filter",
     "FilterError",

@@ -14,8 +14,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from filters.base import Declined, FilterError, TooLarge
-from gateway.smtp.breaker import Breaker, Failure, failure_of
+from filters.base import FilterError, TooLarge
+from gateway.smtp.breaker import Breaker
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import printable
 
@@ -228,12 +228,12 @@ class Pool:
             if isinstance(error, TooLarge):
                 breaker.succeed()
             else:
-                breaker.fail(_failure_of(error), explain(error), self._clock(), probe)
+                breaker.fail(self._clock() - started, explain(error), self._clock(), probe)
             raise
         except asyncio.CancelledError:
             waited = self._clock() - started
             if waited >= PATIENCE:
-                breaker.fail(Failure.COSTLY, f"no answer within {waited:.1f} s", self._clock(), probe)
+                breaker.fail(waited, f"no answer within {waited:.1f} s", self._clock(), probe)
             raise
         else:
             breaker.succeed()
@@ -259,12 +259,6 @@ class Pool:
     def _in_order(self) -> list[Endpoint]:
         now = self._clock()
         return sorted(self.endpoints, key=lambda each: (self._breakers[each].rank(now), self._busy[each]))
-
-
-def _failure_of(error: FilterError | OSError) -> Failure:
-    if isinstance(error, OSError):
-        return failure_of(error)
-    return Failure.CHEAP if isinstance(error, Declined) else Failure.COSTLY
 
 
 def explain(error: FilterError | OSError) -> str:

@@ -22,10 +22,6 @@ class FilterError(Exception):
     """The source did not answer, or not as its protocol demands. The text goes to the operator."""
 
 
-class Declined(FilterError):
-    """The source answered, and as its protocol demands, that it cannot say: it is ill, but not silent."""
-
-
 class TooLarge(FilterError):
     """The source does not look at messages of this size; becomes `Skipped`, never "clean"."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pyclamd
 
 from filters.backend import Connection, Pool, connect, quote
-from filters.base import Cost, Declined, Filter, FilterError, TooLarge
+from filters.base import Cost, Filter, FilterError, TooLarge
 from filters.evidence import VirusReport
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import printable
@@ -22,7 +22,6 @@ from gateway.smtp.transaction import Transaction
 _CLEAN = b"stream: OK\0"
 _FOUND = re.compile(rb"stream: ([^\0]+) FOUND\0")
 _OVER_LIMIT = b"INSTREAM size limit exceeded"
-_ERROR = re.compile(rb"[^\0]* ERROR\0")
 _MAX_ANSWER = 4096
 _MAX_SIGNATURE = 200
 # pyclamd waits up to five times as long as it is told to.
@@ -92,7 +91,7 @@ def _understand(answer: bytes, connection: Connection) -> VirusReport:
         return VirusReport()
     if found := _FOUND.fullmatch(answer):
         return VirusReport(printable(found[1].decode("latin-1"))[:_MAX_SIGNATURE])
-    raise (Declined if _ERROR.fullmatch(answer) else FilterError)(f"answered {quote(answer)}")
+    raise FilterError(f"answered {quote(answer)}")
 
 
 class _Clamd(pyclamd.ClamdNetworkSocket):  # type: ignore[misc]  # pyclamd has no types

@@ -18,7 +18,7 @@ from aiospamc.requests import Request
 from aiospamc.responses import Response, ResponseException
 
 from filters.backend import Pool, connect, quote
-from filters.base import Cost, Declined, Filter, FilterError, TooLarge
+from filters.base import Cost, Filter, FilterError, TooLarge
 from filters.evidence import SpamReport
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import printable
@@ -119,7 +119,7 @@ async def _request(request: Request, endpoint: Endpoint) -> Response:
     except BadResponse as error:
         raise FilterError(f"answered {quote(error.args[0])}") from None
     except ResponseException as error:
-        raise Declined(f"answered {error.code} {printable(str(error))[:_MAX_TEXT]}") from None
+        raise FilterError(f"answered {error.code} {printable(str(error))[:_MAX_TEXT]}") from None
     except (ClientException, UnicodeDecodeError) as error:
         raise FilterError(f"gave an answer that cannot be read: {type(error).__name__}") from None
 

@@ -14,7 +14,6 @@ from collections import deque
 from typing import cast
 
 from gateway.smtp.authentication import CHALLENGE, SUCCESS
-from gateway.smtp.breaker import Failure, failure_of
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.reply import Reply
 from gateway.smtp.reply_reader import ReplyError, ReplyReader
@@ -30,11 +29,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class DownstreamError(Exception):
-    """The downstream MTA did not do its part, which cost as much; the text goes to the operator."""
-
-    def __init__(self, text: str, cost: Failure = Failure.COSTLY) -> None:
-        super().__init__(text)
-        self.cost = cost
+    """The downstream MTA did not do its part; the text goes to the operator."""
 
 
 class TLSFailed(DownstreamError):
@@ -101,7 +96,7 @@ class ClientConnection(asyncio.Protocol):
         """Read the banner and say EHLO. Raises DownstreamError."""
         banner = await self.reply_to(self._banner, GREETING_TIMEOUT)
         if not banner.is_positive:
-            raise DownstreamError(f"{self.endpoint}: greeted with {banner}", Failure.CHEAP)
+            raise DownstreamError(f"{self.endpoint}: greeted with {banner}")
         await self.hello(hostname)
 
     async def hello(self, hostname: str) -> None:
@@ -115,7 +110,7 @@ class ClientConnection(asyncio.Protocol):
             raise DownstreamError(f"{self.endpoint}: LHLO answered with {reply}")
         reply = await self.ask(b"HELO " + hostname.encode("ascii"))
         if not reply.is_positive:
-            raise DownstreamError(f"{self.endpoint}: HELO answered with {reply}", Failure.CHEAP)
+            raise DownstreamError(f"{self.endpoint}: HELO answered with {reply}")
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Encrypt from here on, after STARTTLS was agreed to. Raises DownstreamError."""
@@ -128,9 +123,9 @@ class ClientConnection(asyncio.Protocol):
                 server_hostname=self.endpoint.host,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
             )
-        except OSError as error:
+        except (OSError, ssl.SSLError) as error:
             self.abort(f"TLS handshake failed: {error}")
-            raise TLSFailed(f"{self.endpoint}: {self.failure}", failure_of(error)) from None
+            raise TLSFailed(f"{self.endpoint}: {self.failure}") from None
         self._transport = cast("asyncio.Transport", transport)
         # What came in clear behind the reply to STARTTLS is nobody's reply (RFC 3207 section 5).
         self._reader = ReplyReader()
@@ -300,7 +295,7 @@ async def _connect(connection: ClientConnection, hostname: str, tls: Encrypt) ->
     except OSError as error:
         # asyncio's own text says where to, which is known, and not why.
         why = os.strerror(error.errno) if error.errno else error
-        raise DownstreamError(f"{endpoint}: {why}", failure_of(error)) from None
+        raise DownstreamError(f"{endpoint}: {why}") from None
     except BaseException:
         connection.abort("given up")
         raise
@@ -314,7 +309,7 @@ async def encrypt(connection: ClientConnection, hostname: str, tls: Encrypt) -> 
     if not connection.offers("STARTTLS"):
         if tls != "may":
             connection.abort("offers no STARTTLS")
-            raise TLSFailed(f"{connection.endpoint}: offers no STARTTLS, and tls = {tls!r}", Failure.CHEAP)
+            raise TLSFailed(f"{connection.endpoint}: offers no STARTTLS, and tls = {tls!r}")
         return
     reply = await connection.ask(b"STARTTLS")
     if reply.is_positive:
@@ -322,7 +317,7 @@ async def encrypt(connection: ClientConnection, hostname: str, tls: Encrypt) -> 
         await connection.hello(hostname)
     elif tls != "may":
         connection.abort("refused STARTTLS")
-        raise TLSFailed(f"{connection.endpoint}: answered STARTTLS with {reply}", Failure.CHEAP)
+        raise TLSFailed(f"{connection.endpoint}: answered STARTTLS with {reply}")
 
 
 @functools.cache

@@ -14,7 +14,6 @@ from gateway.relay.identity import xforward
 from gateway.relay.pool import Connections
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
-from gateway.smtp.breaker import Failure
 from gateway.smtp.command import Parameters
 from gateway.smtp.content import stuffed
 from gateway.smtp.envelope import Envelope
@@ -127,7 +126,7 @@ class Delivery:
         replies = await self._exchange(connection, commands)
         if not connection.is_open:
             # 421 to any of them (RFC 5321 section 3.8): nothing it said holds any more.
-            raise DownstreamError(f"{connection.endpoint}: {connection.failure}", Failure.CHEAP)
+            raise DownstreamError(f"{connection.endpoint}: {connection.failure}")
         opened = replies[-1 - len(recipients)]
         if not opened.is_positive:
             self._needs_reset = False

@@ -115,14 +115,15 @@ class Pool:
         self, endpoint: Endpoint, tls: Encrypt, opening: Callable[[ClientConnection], Awaitable[T]]
     ) -> T:
         """Try one endpoint, and tell its breaker what came of it."""
-        breaker = self._breakers[endpoint]
+        breaker, started = self._breakers[endpoint], self._clock()
         probe = breaker.begin()
         try:
             connection = await self._connect(endpoint, tls)
             self._note_extensions(connection)
             opened = await opening(connection)
         except DownstreamError as error:
-            breaker.fail(error.cost, str(error).removeprefix(f"{endpoint}: "), self._clock(), probe)
+            cause = str(error).removeprefix(f"{endpoint}: ")
+            breaker.fail(self._clock() - started, cause, self._clock(), probe)
             raise
         else:
             breaker.succeed()

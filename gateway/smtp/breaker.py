@@ -4,37 +4,16 @@ A circuit breaker without I/O and without a clock: `now` is passed in, in second
 only goes forward. The pools of scanners and of downstream MTAs have one for each address.
 """
 
-import enum
-import errno
-
-# So many failures in a row that cost time, and an address is left in peace.
+# A failure that took so many seconds has cost whoever waited for it; one that came sooner has not.
+COSTLY = 1.0
+# So many costly failures in a row, and an address is left in peace.
 TOLERATED = 3
 # How long at first; each failed probe doubles it.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-_COSTLY_ERRORS = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-
-
-class Failure(enum.Enum):
-    """What a failure cost.
-
-    A refused connection, or a peer that says at once that it will not, costs nothing: asking again
-    does no harm, and who is started again must not be kept waiting. Silence, half an answer and
-    nonsense cost whoever waits for them.
-    """
-
-    CHEAP = "cheap"
-    COSTLY = "costly"
-
-
-# How long an address that failed is asked behind those that did not.
-_BEHIND = {Failure.CHEAP: 1.0, Failure.COSTLY: 10.0}
-
-
-def failure_of(error: OSError) -> Failure:
-    """What it cost to learn that there is no connection, be it that we have no descriptor left for it."""
-    is_costly = isinstance(error, _COSTLY_ERRORS) or error.errno == errno.EHOSTUNREACH
-    return Failure.COSTLY if is_costly else Failure.CHEAP
+# How long an address is asked behind others, after a costly failure and after one that was not.
+BEHIND = 10.0
+BEHIND_BRIEFLY = 1.0
 
 
 class Breaker:
@@ -43,6 +22,10 @@ class Breaker:
     It is closed, and questions pass, until TOLERATED costly failures came in a row. Then it is open
     for a pause, and none passes. After that it is half open: one question passes, the probe, whose
     end says whether the breaker closes or is open for longer.
+
+    Only time counts. A connection that is refused, an answer that breaks off or makes no sense: if
+    it comes at once, asking again does no harm, who is started again is not kept waiting, and a
+    message on which a scanner breaks keeps no other message from it.
 
     Every question that `admits` let pass is told with `begin`, what became of it with `succeed` or
     `fail`, and its end, however it came, with `end`.
@@ -86,13 +69,14 @@ class Breaker:
         self._close()
         self._behind_until = 0.0
 
-    def fail(self, failure: Failure, cause: str, now: float, probe: int = 0) -> None:
-        """It was not answered."""
+    def fail(self, seconds: float, cause: str, now: float, probe: int = 0) -> None:
+        """It was not answered, and to learn that took so many seconds."""
         # One that began before the breaker closed and opened again is a question like any other.
         is_probe = probe != 0 and probe == self._probe
         self._cause = cause
-        self._behind_until = max(self._behind_until, now + _BEHIND[failure])
-        if failure is Failure.COSTLY:
+        is_costly = seconds >= COSTLY
+        self._behind_until = max(self._behind_until, now + (BEHIND if is_costly else BEHIND_BRIEFLY))
+        if is_costly:
             self._count(now, is_probe)
         elif is_probe or self.is_closed:
             # Nothing is lost by asking who says no at once, and it may be about to be back.

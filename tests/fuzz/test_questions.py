@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.smtp.breaker import LONGEST_PAUSE, Breaker, Failure
+from gateway.smtp.breaker import COSTLY, LONGEST_PAUSE, Breaker
 
 # What happens: to the question under way of that number, or on the clock.
 ends = st.tuples(st.sampled_from(["succeed", "cheap", "costly", "costly", "leave"]), st.integers(0, 5))
@@ -40,6 +40,6 @@ def _end(breaker: Breaker, how: str, probe: int, now: float) -> None:
             assert breaker.rank(now) == 0
         case "cheap" | "costly":
             is_open = not breaker.admits(now)
-            breaker.fail(Failure(how), how, now, probe)
+            breaker.fail(COSTLY if how == "costly" else 0.0, how, now, probe)
             assert how == "costly" or is_open or breaker.admits(now), "a cheap failure closed the door"
     breaker.end(probe)

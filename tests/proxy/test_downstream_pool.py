@@ -34,7 +34,7 @@ U1, U2 = "u1@our.example", "u2@our.example"
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time-outs towards the downstream that a test can wait for."""
     for name in ("CONNECT_TIMEOUT", "GREETING_TIMEOUT", "COMMAND_TIMEOUT"):
-        monkeypatch.setattr(gateway.relay.client, name, 1.0)
+        monkeypatch.setattr(gateway.relay.client, name, 1.1)
 
 
 async def rcpt(running: RunningGateway) -> str:
