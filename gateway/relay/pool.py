@@ -85,20 +85,27 @@ class Pool:
         return None
 
     async def open(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection:
-        """A fresh connection to the first endpoint that takes one. Raises DownstreamError for all."""
-        return await self.begin(endpoints, tls, _as_it_is)
+        """A connection that nobody used before, to the first endpoint that takes one.
+
+        Raises DownstreamError for all.
+        """
+        return await self.begin(endpoints, tls, _as_it_is, unused=True)
 
     async def begin(
         self,
         endpoints: Sequence[Endpoint],
         tls: Encrypt,
         opening: Callable[[ClientConnection], Awaitable[T]],
+        *,
+        unused: bool = False,
     ) -> T:
-        """What `opening` made of a fresh connection to the first endpoint with which it could.
+        """What `opening` made of another connection to the first endpoint with which it could.
 
-        An endpoint that keeps failing is left in peace (`gateway/smtp/breaker.py`). Raises
+        That may be one that somebody else has just done with, unless it has to be `unused`. An
+        endpoint that keeps failing is left in peace (`gateway/smtp/breaker.py`). Raises
         DownstreamError with what is wrong with each.
         """
+        connecting = self._fresh if unused else self._next
         causes = []
         for endpoint in self._healthy_first(endpoints):
             breaker, now = self._breakers[endpoint], self._clock()
@@ -106,21 +113,22 @@ class Pool:
                 causes.append(f"{endpoint}: {breaker.explain(now)}")
                 continue
             try:
-                return await self._begin(endpoint, tls, opening)
+                return await self._begin(endpoint, connecting(endpoint, tls), opening)
             except DownstreamError as error:
                 causes.append(str(error))
         raise DownstreamError("; ".join(causes))
 
     async def _begin(
-        self, endpoint: Endpoint, tls: Encrypt, opening: Callable[[ClientConnection], Awaitable[T]]
+        self,
+        endpoint: Endpoint,
+        connecting: Awaitable[ClientConnection],
+        opening: Callable[[ClientConnection], Awaitable[T]],
     ) -> T:
         """Try one endpoint, and tell its breaker what came of it."""
         breaker, started = self._breakers[endpoint], self._clock()
         probe = breaker.begin()
         try:
-            connection = await self._connect(endpoint, tls)
-            self._note_extensions(connection)
-            opened = await opening(connection)
+            opened = await opening(await connecting)
         except DownstreamError as error:
             cause = str(error).removeprefix(f"{endpoint}: ")
             breaker.fail(self._clock() - started, cause, self._clock(), probe)
@@ -133,7 +141,14 @@ class Pool:
             if news := breaker.news(self._clock()):
                 _log.warning("a downstream's state has changed", address=str(endpoint), state=news)
 
-    async def _connect(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
+    async def _fresh(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
+        connection = await connect(endpoint, self._hostname, tls)
+        if self.extensions.get(endpoint) != connection.extensions:
+            self.extensions[endpoint] = connection.extensions
+            self._greetings += 1
+        return connection
+
+    async def _next(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
         """A fresh connection, or one that another session has done with before that is there.
 
         A downstream with few places greets the next client when one before has gone: who waits for a
@@ -141,7 +156,7 @@ class Pool:
         """
         way = (endpoint, tls)
         handed: asyncio.Future[ClientConnection] = asyncio.get_running_loop().create_future()
-        fresh = asyncio.create_task(connect(endpoint, self._hostname, tls))
+        fresh = asyncio.create_task(self._fresh(endpoint, tls))
         taken: asyncio.Future[ClientConnection] | None = None
         self._waiting[way].append(handed)
         try:
@@ -164,11 +179,6 @@ class Pool:
         self._late.discard(fresh)
         if not fresh.cancelled() and fresh.exception() is None:
             self.release(fresh.result())
-
-    def _note_extensions(self, connection: ClientConnection) -> None:
-        if self.extensions.get(connection.endpoint) != connection.extensions:
-            self.extensions[connection.endpoint] = connection.extensions
-            self._greetings += 1
 
     def release(self, connection: ClientConnection) -> None:
         """Keep a connection that is between transactions for the next message, or for who waits for one."""

@@ -221,13 +221,18 @@ async def test_a_connection_is_kept_for_what_is_as_encrypted(pool: Pool, endpoin
     connection.quit()
 
 
+async def itself(connection: ClientConnection) -> ClientConnection:
+    """An opening that says nothing."""
+    return connection
+
+
 async def test_who_waits_for_a_greeting_gets_what_another_gives_back_the_first_first(
     pool: Pool, endpoint: Endpoint, mta: FakeMTA
 ):
     gates = [Gate(say("220 mta.test ESMTP")) for _ in range(2)]
     used = await pool.open([endpoint], "may")
     mta.script["banner"] = list(gates)
-    first, second = [asyncio.create_task(pool.open([endpoint], "may")) for _ in range(2)]
+    first, second = [asyncio.create_task(pool.begin([endpoint], "may", itself)) for _ in range(2)]
     await eventually(lambda: all(gate.reached.is_set() for gate in gates))
     pool.release(used)
     assert await first is used
@@ -248,7 +253,7 @@ async def test_who_waits_for_another_kind_of_connection_gets_none_of_ours(
 ):
     used = await pool.open([endpoint], "off")
     mta.script["banner"] = [hang]
-    waiting = asyncio.create_task(pool.open([endpoint], "may"))
+    waiting = asyncio.create_task(pool.begin([endpoint], "may", itself))
     await mta.wait_for_connections(2)
     pool.release(used)
     assert pool.take_kept([endpoint], "off") is used
@@ -262,7 +267,7 @@ async def test_who_waits_for_another_kind_of_connection_gets_none_of_ours(
 async def test_who_left_while_it_waited_is_given_nothing(pool: Pool, endpoint: Endpoint, mta: FakeMTA):
     used = await pool.open([endpoint], "may")
     mta.script["banner"] = [hang]
-    waiting = asyncio.create_task(pool.open([endpoint], "may"))
+    waiting = asyncio.create_task(pool.begin([endpoint], "may", itself))
     await mta.wait_for_connections(2)
     waiting.cancel()
     pool.release(used)
@@ -270,3 +275,19 @@ async def test_who_left_while_it_waited_is_given_nothing(pool: Pool, endpoint: E
         await waiting
     assert pool.take_kept([endpoint], "may") is used
     used.quit()
+
+
+async def test_who_wants_a_connection_of_its_own_is_given_none_that_was_used(
+    pool: Pool, endpoint: Endpoint, mta: FakeMTA
+):
+    used = await pool.open([endpoint], "may")
+    gate = Gate(say("220 mta.test ESMTP"))
+    mta.script["banner"] = [gate]
+    own = asyncio.create_task(pool.open([endpoint], "may"))
+    await eventually(gate.reached.is_set)
+    pool.release(used)
+    gate.open()
+    assert await own is not used
+    assert pool.take_kept([endpoint], "may") is used
+    for connection in (used, await own):
+        connection.quit()
