@@ -14,7 +14,8 @@ _QUOTED_STRING = rb'"(?:[ !#-\[\]-~]|\\[ -~])*"'
 # The grammar knows no underscore in a domain; real senders do, and Postfix takes it.
 _LABEL = rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = rb"%s(?:\.%s)*" % (_LABEL, _LABEL)
-_ADDRESS_LITERAL = rb"\[[!-Z^-~]{1,100}\]"
+# RFC 5321 allows more in one; addresses have no more, and what ends a path elsewhere ends none here.
+_ADDRESS_LITERAL = rb"\[[A-Za-z0-9:.-]{1,100}\]"
 _SOURCE_ROUTE = rb"@%s(?:,@%s)*:" % (_DOMAIN, _DOMAIN)
 
 _PATH = re.compile(

@@ -121,6 +121,10 @@ def test_a_mailbox_is_kept_as_received(octets: bytes, local_part: str, domain: s
         b"<x@%s>" % (b"a" * 64),
         b"<x@%s.b>" % b".".join([b"a" * 63] * 4),
         b"<%s@our.example>" % (b"l" * MAX_PATH),
+        # Which may stand in a literal (RFC 5321 section 4.1.3), and end the path for somebody else
+        b"<u1@[x@y]>",
+        b"<u1@[x>y]>",
+        b"<u1@[x,y]>",
     ],
 )
 def test_what_is_no_path_is_refused(octets: bytes):

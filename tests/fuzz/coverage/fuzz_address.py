@@ -11,6 +11,9 @@ SEEDS = [
     b'<"a\\"b@c"@our.example> SIZE=1',
     b"<@a.example,@b.example:u1@our.example>",
     b"<u1@[192.0.2.1]>",
+    b"<u1@[IPv6:2001:db8::1]>",
+    b"<10@[.@]>",
+    b"<u1@[x>,<x@victim.example]>",
     b"<u1%victim.example@our.example>",
     b"<u1@our.example>,<x@victim.example>",
 ]
