@@ -6,14 +6,18 @@ refusal has its record, and that the next client is served.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.journal.record import Record, decode, encode
 from tests.client import Answer, Client
 from tests.fakes.mta import Attempt, FakeMTA
+from tests.fakes.server import Conversation
 from tests.proxy.running import RunningGateway, check_promises
+from tests.waiting import eventually
 
 ENVELOPE = b"MAIL FROM:<s@a.example>\r\nRCPT TO:<u1@our.example>\r\n"
 START = b"EHLO c.example\r\n" + ENVELOPE + b"DATA\r\n"
@@ -69,7 +73,9 @@ class Battery:
         self._check_replies()
         self._check_deliveries()
         self._check_records()
+        assert not _nameless_files(self.gateway.service.spool_directory)
         await self._check_that_the_next_is_served()
+        await self._check_that_nothing_is_left_over()
 
     def _check_replies(self) -> None:
         """Refusals and records belong together one to one, and say nothing about our inside."""
@@ -110,6 +116,11 @@ class Battery:
         assert answer.code == (550 if self.takes_nothing else 250)
         assert self.takes_nothing or self.mta.messages[-1].content.endswith(MESSAGE)
 
+    async def _check_that_nothing_is_left_over(self) -> None:
+        """Stopping closes what is kept for the next message; what else is open has been forgotten."""
+        await self.gateway.stop()
+        await eventually(lambda: all(map(_is_over, self.mta.conversations)))
+
     def _records(self, *verdicts: str) -> list[Record]:
         return [record for record in self.gateway.records if record.verdict in verdicts]
 
@@ -135,6 +146,17 @@ def content_of(message: Attempt) -> bytes:
     ours = _OUR_FIELDS.match(message.content)
     assert ours is not None
     return message.content[ours.end() :]
+
+
+def _is_over(conversation: Conversation) -> bool:
+    return conversation.left.is_set() or conversation.socket.fileno() < 0
+
+
+def _nameless_files(directory: Path) -> list[str]:
+    """Content that nobody needs any more, and that was not given back."""
+    descriptors = Path("/proc/self/fd").iterdir()
+    opened = [os.readlink(each) for each in descriptors if each.is_symlink()]
+    return [name for name in opened if name.startswith(f"{directory}/")]
 
 
 def _digests(content: bytes) -> Iterator[str]:
