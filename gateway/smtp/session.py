@@ -6,6 +6,11 @@ from ipaddress import IPv4Address, IPv6Address
 IPAddress = IPv4Address | IPv6Address
 
 
+def plain(address: IPAddress) -> IPAddress:
+    """The address as lists and logs know it: a dual-stack socket shows a.b.c.d as ::ffff:a.b.c.d."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 @dataclass(frozen=True, slots=True)
 class TLS:
     """What was negotiated: protocol version and cipher by OpenSSL's names."""
