@@ -10,4 +10,4 @@ Speak = Literal["rcpt", "connect"]
 # one whose certificate says so.
 Encrypt = Literal["off", "may", "require", "verify"]
 # How a downstream learns who the client is.
-Identify = Literal["auto", "xforward", "none"]
+Identify = Literal["auto", "xclient", "xforward", "none"]

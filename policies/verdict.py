@@ -70,6 +70,7 @@ TEXTS = {
     "evidence-unavailable": "A check is temporarily unavailable, please try again later",
     "scan-skipped": "Message refused: it is too large to be checked",
     "deadline-exceeded": "Checking took too long, please try again later",
+    "identity-refused": "You may not say who the client is",
     "internal-error": "Temporary local problem, please try again later",
     "too-many-recipients": "Too many recipients in one transaction",
     "policy-error": "Temporary local problem, please try again later",

@@ -25,6 +25,7 @@ from gateway.config.schema import (
 from gateway.smtp.domains import check_domains
 from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
 from gateway.smtp.mailboxes import check_mailboxes
+from gateway.smtp.networks import parse_networks
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
@@ -164,6 +165,8 @@ def _check_addresses(config: Config) -> None:
             raise ConfigError("[[listener]]", "address", f"{endpoint} is given twice")
         listening.append(endpoint)
         _check_tls(listener)
+        _check_peers("proxy_protocol", listener.proxy_protocol)
+        _check_peers("xclient", listener.xclient)
     for relay in config.relay:
         _check_domains(relay.domains)
         for address in relay.address:
@@ -185,6 +188,13 @@ def _check_tls(listener: ListenerSection) -> None:
         raise ConfigError("[[listener]]", missing, "is missing: certificate and key go together")
     if listener.tls_implicit and not listener.tls_certificate:
         raise ConfigError("[[listener]]", "tls_implicit", "needs tls_certificate and tls_key")
+
+
+def _check_peers(key: str, peers: tuple[str, ...]) -> None:
+    try:
+        parse_networks(peers)
+    except ValueError as error:
+        raise ConfigError("[[listener]]", key, str(error)) from None
 
 
 def _leads_to(endpoint: Endpoint, listener: Endpoint | Inherited) -> bool:

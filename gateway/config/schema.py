@@ -97,6 +97,21 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
     tls_implicit: Annotated[
         bool, Meta(description="TLS from the first octet, as on port 465, instead of STARTTLS.")
     ] = False
+    proxy_protocol: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses and networks of peers that must begin with a PROXY header, version 1 or "
+            "2: load balancers. What it says is believed. They do not count as one client. With "
+            "`tls_implicit` nobody else is let in."
+        ),
+    ] = ()
+    xclient: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses and networks of peers whose XCLIENT and XFORWARD are believed: a Postfix "
+            "in front. They do not count as one client."
+        ),
+    ] = ()
     bare_newline: Annotated[
         Literal["reject", "normalize"],
         Meta(
@@ -154,7 +169,9 @@ class RelaySection(msgspec.Struct, frozen=True, kw_only=True):
     identify: Annotated[
         Identify,
         Meta(
-            description="How the downstream learns who the client is: `auto` is XFORWARD where it is offered."
+            description="How the downstream learns who the client is: `xclient`, as if we were the client, "
+            "and no mail without it; `xforward`, for its log; `auto`: XCLIENT where it is offered, else "
+            "XFORWARD where that is; `none`."
         ),
     ] = "auto"
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from gateway.proxy.descriptors import Descriptors
+from gateway.smtp.networks import Network, is_in
 from gateway.smtp.session import IPAddress
 
 # A client is counted in two of these; the smaller count is taken, so that sharing one does no harm.
@@ -117,7 +118,10 @@ class ConnectionCounts:
 
 
 class Admission:
-    """The limits of one listener. `descriptors` are the worker's, for all its listeners."""
+    """The limits of one listener. `descriptors` are the worker's, for all its listeners.
+
+    Peers in `exempt` bring other people's connections: they count in all, and for nobody's share.
+    """
 
     def __init__(
         self,
@@ -126,12 +130,14 @@ class Admission:
         per_client: int,
         per_network: int = _NO_LIMIT,
         descriptors: Descriptors | None = None,
+        exempt: Sequence[Network] = (),
     ) -> None:
         self._counts = counts
         self._in_all = in_all
         self._per_client = per_client
         self._per_network = per_network
         self._descriptors = descriptors or Descriptors()
+        self._exempt = exempt
 
     @property
     def is_crowded(self) -> bool:
@@ -160,6 +166,8 @@ class Admission:
         in_all = self._counts.in_all()
         if in_all >= self._in_all:
             yield Limit.IN_ALL
+        if is_in(client, self._exempt):
+            return
         if self._counts.of(client) >= self._per_client:
             yield Limit.PER_CLIENT
         if self._counts.of_network(client) >= self._per_network:

@@ -6,12 +6,13 @@ means is the dialogue's business, what octets are is the stream's.
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
 
 import structlog
 
-from gateway.proxy.admission import Admission
+from gateway.proxy.admission import Admission, Limit
 from gateway.proxy.budget import Budget
 from gateway.proxy.certificate import Certificate, negotiated
 from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, START_TLS, Dialogue
@@ -20,8 +21,9 @@ from gateway.proxy.stream import ClientStream, LineTooLong
 from gateway.smtp.authentication import MAX_LINE as MAX_ANSWER
 from gateway.smtp.command import MAX_LINE, CommandError, is_foreign, parse_command
 from gateway.smtp.content import ContentReader
+from gateway.smtp.proxy_protocol import Origin
 from gateway.smtp.reply import Reply
-from gateway.smtp.session import Session
+from gateway.smtp.session import Session, plain
 
 NOT_RECOGNIZED = Reply.of(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
@@ -35,11 +37,29 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 
-class ClientConnection(ClientStream):
-    """One client. `connections` are all that are open."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Whom the front door let in, and the limit that leaves no room, if one does."""
 
-    def __init__(self, service: Service, admission: Admission, connections: "set[ClientConnection]") -> None:
+    client: Origin
+    limit: Limit | None = None
+
+
+class ClientConnection(ClientStream):
+    """One client. `connections` are all that are open.
+
+    Without an `arrival` the peer of the socket is the client.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        admission: Admission,
+        connections: "set[ClientConnection]",
+        arrival: Arrival | None = None,
+    ) -> None:
         super().__init__()
+        self._arrival = arrival
         self._service = service
         self._admission = admission
         self._connections = connections
@@ -47,6 +67,7 @@ class ClientConnection(ClientStream):
         self._budget = Budget()
         self._is_admitted = False
         self._is_busy = False
+        self._is_over = False
 
     # What the transport calls.
 
@@ -56,10 +77,14 @@ class ClientConnection(ClientStream):
             cast("asyncio.Transport", transport).abort()
             return
         self._connections.add(self)
-        session = _describe_session(transport, self._service)
-        self._client = session.client_address
-        self._limit = self._admission.admit(self._client)
-        self._is_admitted = self._limit is None
+        client = peer_of(transport) if self._arrival is None else self._arrival.client
+        session = _describe_session(transport, self._service, client)
+        self._client = client.address
+        self._limit = None if self._arrival is None else self._arrival.limit
+        if self._limit is None:
+            self._limit = self._admission.admit(self._client)
+            self._is_admitted = self._limit is None
+        self._needs_handshake = self._is_admitted and self._service.tls_implicit and session.tls is None
         self._dialogue = Dialogue(self._service, session)
         super().connection_made(transport)
 
@@ -105,6 +130,10 @@ class ClientConnection(ClientStream):
 
     async def _converse(self) -> str:
         """Answer commands until somebody ends it; the reason, for a transaction still open then."""
+        if self._needs_handshake and self._service.certificate is not None:
+            await self._secure(self._service.certificate)
+            if self._client_has_gone:
+                return "client-disconnected"
         dialogue = self._dialogue
         greet = dialogue.greet() if self._limit is None else dialogue.turn_away(self._limit.value)
         greeting = await self._answer_with(greet)
@@ -154,7 +183,7 @@ class ClientConnection(ClientStream):
         self._budget.note_command(command.verb)
         # Octet for octet: aiosmtpd's methods take text, and this text is the octets.
         await method(command.argument.decode("latin-1"))
-        return command.verb == "QUIT" and not command.argument
+        return self._is_over or (command.verb == "QUIT" and not command.argument)
 
     def _method_for(self, verb: str) -> Any:
         return getattr(self, f"smtp_{verb}", None)
@@ -228,6 +257,20 @@ class ClientConnection(ClientStream):
     async def smtp_AUTH(self, arg: str) -> None:
         await self._answer_with(self._dialogue.auth(_octets(arg)))
 
+    async def smtp_XCLIENT(self, arg: str) -> None:
+        await self._answer_with(self._dialogue.xclient(_octets(arg)))
+
+    async def smtp_XFORWARD(self, arg: str) -> None:
+        await self._answer_with(self._dialogue.xforward(_octets(arg)))
+
+    async def smtp_PROXY(self, arg: str) -> None:
+        if self._arrival is not None:
+            # It has had its header; this is one more thing that is no command.
+            self._reply(NOT_RECOGNIZED)
+            return
+        await self._answer_with(self._dialogue.proxy(_octets(arg)))
+        self._is_over = True
+
     async def _secure(self, certificate: Certificate) -> None:
         try:
             await self._start_tls(certificate.context)
@@ -283,14 +326,17 @@ class ClientConnection(ClientStream):
 _LOCAL_PEER = ("127.0.0.1", 0)
 
 
-def _describe_session(transport: asyncio.BaseTransport, service: Service) -> Session:
-    peer = transport.get_extra_info("peername") or _LOCAL_PEER
-    address = ip_address(peer[0].partition("%")[0])
+def peer_of(transport: asyncio.BaseTransport) -> Origin:
+    """Who is at the other end of the socket."""
+    host, port, *_ = transport.get_extra_info("peername") or _LOCAL_PEER
+    return Origin(plain(ip_address(host.partition("%")[0])), port)
+
+
+def _describe_session(transport: asyncio.BaseTransport, service: Service, client: Origin) -> Session:
     encryption = transport.get_extra_info("ssl_object")
     return Session(
-        # A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d; lists and logs know them as a.b.c.d.
-        getattr(address, "ipv4_mapped", None) or address,
-        peer[1],
+        client.address,
+        client.port,
         service.listener,
         tls=None if encryption is None else negotiated(encryption),
     )

@@ -12,10 +12,12 @@ from gateway.casefile import CaseFile, Judgement
 from gateway.proxy.authentication import Authentication
 from gateway.proxy.early import EarlyStages, cancel
 from gateway.proxy.extensions import keywords, mail_parameters, passed_on, rcpt_parameters
+from gateway.proxy.identity import Visitor, identity_keywords, is_believed
 from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
 from gateway.smtp import prdr
+from gateway.smtp.claim import claimed, parse_xclient, parse_xforward
 from gateway.smtp.command import CommandError, check_known, parse_helo, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
@@ -52,9 +54,11 @@ class Dialogue:
 
     def __init__(self, service: Service, session: Session) -> None:
         self._service = service
-        self._session = session
+        # Who connected, who that is by now, and the client of the next transaction if that is another.
+        self._peer = self._session = session
         self._early = EarlyStages(service)
         self._authentication = Authentication(service)
+        self._visitor: Visitor | None = None
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None
         self._envelope: Envelope | None = None
@@ -104,7 +108,7 @@ class Dialogue:
 
     async def _greeted(self, argument: bytes) -> Reply:
         refused = await self._hello(argument, esmtp=True)
-        offered = keywords(self._service, self._session)
+        offered = keywords(self._service, self._session) + identity_keywords(self._service, self._peer)
         return refused or Reply(250, None, (self._service.hostname, *offered))
 
     def starttls(self, argument: bytes) -> Reply:
@@ -138,6 +142,45 @@ class Dialogue:
         if self._authentication.is_under_way:
             return self._authentication.too_long(self._here())
         return LINE_TOO_LONG
+
+    async def proxy(self, argument: bytes) -> Reply:
+        """PROXY where nobody asked for it: no command, but an attempt to be somebody else."""
+        return self._refuse_identity(b"PROXY " + argument)
+
+    async def xclient(self, argument: bytes) -> Reply:
+        """XCLIENT: the dialogue begins anew, with another client."""
+        if not is_believed(self._service, self._peer):
+            return self._refuse_identity(b"XCLIENT " + argument)
+        if self._envelope is not None:
+            return NESTED_MAIL
+        try:
+            session = claimed(self._session, self._peer, parse_xclient(argument))
+        except CommandError as error:
+            return error.reply
+        await self._reset()
+        self._session = replace(session, tls=self._session.tls, helo_name=None, esmtp=False)
+        self._authentication.close()
+        self._authentication = Authentication(self._service)
+        await self._early.close()
+        self._early = EarlyStages(self._service)
+        self._stage = Stage.CONNECT
+        return await self.greet()
+
+    async def xforward(self, argument: bytes) -> Reply:
+        """XFORWARD: whose mail the next transaction is."""
+        if not is_believed(self._service, self._peer):
+            return self._refuse_identity(b"XFORWARD " + argument)
+        if self._envelope is not None:
+            return NESTED_MAIL
+        try:
+            claim = parse_xforward(argument)
+        except CommandError as error:
+            return error.reply
+        if self._visitor is None or self._visitor.is_judged:
+            await self._see_off()
+            self._visitor = Visitor(self._service, self._session)
+        self._visitor.learn(claim)
+        return OK
 
     async def mail(self, argument: bytes) -> Reply:
         """MAIL: opens a transaction."""
@@ -213,6 +256,7 @@ class Dialogue:
         assert self._transaction is not None
         replies = await self._transaction.finish(spool, has_bare_newline)
         self._forget()
+        await self._see_off()
         return replies if self._service.lmtp else prdr.block(replies)
 
     async def rset(self, argument: bytes) -> Reply:
@@ -244,6 +288,7 @@ class Dialogue:
         opening = self._opening
         self._forget()
         await cancel(opening)
+        await self._see_off()
         await self._early.close()
 
     def fail(self, error: Exception) -> Reply:
@@ -291,13 +336,16 @@ class Dialogue:
         return self._service.recorder.refused(self._event(stage, envelope), refusal, reply)
 
     def _event(self, stage: Stage, envelope: Envelope | None) -> Event:
-        return Event(session=self._session, case=self._early.case, spoken=stage.value, envelope=envelope)
+        session, early = self._client
+        return Event(session=session, case=early.case, spoken=stage.value, envelope=envelope)
 
     # MAIL
 
     async def _open(self, envelope: Envelope) -> Reply:
         self._envelope = envelope
         self._stage = Stage.MAIL
+        if self._visitor is not None:
+            await self._visitor.judge()
         if self._service.pipeline.has_policies(Stage.MAIL):
             self._opening = asyncio.create_task(self._open_transaction(envelope))
         if self._service.speak == "connect":
@@ -315,14 +363,22 @@ class Dialogue:
         return self._transaction
 
     async def _open_transaction(self, envelope: Envelope) -> MailTransaction:
-        case, early = await self._early.judge_sender(self._session, envelope)
+        session, stages = self._client
+        case, early = await stages.judge_sender(session, envelope)
         return self._begin(envelope, case, early)
 
     def _begin(self, envelope: Envelope, case: CaseFile, early: Judgement | None) -> MailTransaction:
+        session, _ = self._client
         connections = self._authentication.connections
         return MailTransaction(
-            self._service, connections, self._session, envelope, case, early, self._answers_for_each
+            self._service, connections, session, envelope, case, early, self._answers_for_each
         )
+
+    @property
+    def _client(self) -> tuple[Session, EarlyStages]:
+        """Whose mail it is, and what is found out about that client."""
+        visitor = self._visitor
+        return (self._session, self._early) if visitor is None else (visitor.session, visitor.early)
 
     # Refusals of our own
 
@@ -336,6 +392,10 @@ class Dialogue:
             detail=argument[:500].decode("ascii", "backslashreplace"),
         )
         return self._refuse_by_us(verdict, stage, self._envelope)
+
+    def _refuse_identity(self, command: bytes) -> Reply:
+        detail = command[:500].decode("ascii", "backslashreplace")
+        return self._refuse_by_us(reject("identity-refused", status="5.7.0", detail=detail), self._stage)
 
     def _refuse_by_us(self, verdict: Verdict, stage: Stage, envelope: Envelope | None = None) -> Reply:
         """A refusal that is no policy's."""
@@ -360,6 +420,13 @@ class Dialogue:
         opening = self._opening
         self._forget()
         await cancel(opening)
+        await self._see_off()
+
+    async def _see_off(self) -> None:
+        """Whom XFORWARD brought, it brought for one transaction."""
+        visitor, self._visitor = self._visitor, None
+        if visitor is not None:
+            await visitor.early.close()
 
     def _forget(self) -> None:
         if self._envelope is not None:
@@ -370,7 +437,7 @@ class Dialogue:
 
     def _record_abort(self, envelope: Envelope, transaction: MailTransaction | None, reason: str) -> None:
         if transaction is None:
-            transaction = self._begin(envelope, self._early.case, None)
+            transaction = self._begin(envelope, self._client[1].case, None)
         transaction.record_abort(self._stage, reason)
 
 

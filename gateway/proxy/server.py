@@ -6,7 +6,8 @@ import ssl
 
 from gateway.proxy.admission import Admission
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
-from gateway.proxy.connection import ClientConnection
+from gateway.proxy.connection import Arrival, ClientConnection
+from gateway.proxy.front_door import FrontDoor
 from gateway.proxy.service import Service
 from gateway.proxy.stream import prototype
 
@@ -31,6 +32,7 @@ class Server:
         self._service = service
         self._admission = admission
         self._connections: set[ClientConnection] = set()
+        self._waiting: set[FrontDoor] = set()
         self._server: asyncio.Server | None = None
         self._is_draining = False
         self._crowd_timer: asyncio.TimerHandle | None = None
@@ -43,15 +45,18 @@ class Server:
         _ask_after_the_silent(bound)
         self._look_at_the_crowd()
         self._server = await asyncio.get_running_loop().create_server(
-            self._connection,
+            self._front_door if self._service.proxy_protocol else self._connection,
             sock=bound,
             backlog=backlog,
             ssl=self._implicit_tls(),
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._implicit_tls() else None,
         )
 
-    def _connection(self) -> ClientConnection:
-        connection = self._kind(self._service, self._admission, self._connections)
+    def _front_door(self) -> FrontDoor:
+        return FrontDoor(self._service, self._admission, self._waiting, self._connection)
+
+    def _connection(self, arrival: Arrival | None = None) -> ClientConnection:
+        connection = self._kind(self._service, self._admission, self._connections, arrival)
         if self._is_draining:
             # Accepted in the very turn in which the socket was closed.
             connection.drain()
@@ -66,8 +71,11 @@ class Server:
         self._crowd_timer = loop.call_later(CROWD_INTERVAL, self._look_at_the_crowd)
 
     def _implicit_tls(self) -> ssl.SSLContext | None:
-        certificate = self._service.certificate
-        return certificate.context if certificate is not None and self._service.tls_implicit else None
+        """TLS that begins with the connection; behind a front door it begins later."""
+        service = self._service
+        if service.certificate is None or not service.tls_implicit or service.proxy_protocol:
+            return None
+        return service.certificate.context
 
     async def drain(self, grace: float) -> None:
         """Accept no more; let those in the middle of something finish within `grace` seconds."""
@@ -76,6 +84,8 @@ class Server:
             self._crowd_timer.cancel()
         if self._server is not None:
             self._server.close()
+        for door in tuple(self._waiting):
+            door.close()
         for connection in self._connections:
             connection.drain()
         if await self._all_gone(grace):

@@ -12,6 +12,7 @@ from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
 from gateway.smtp.content import BareNewline
+from gateway.smtp.networks import Network
 from gateway.spool import Store
 from gateway.terms import Speak
 
@@ -21,6 +22,8 @@ class Service:
     """`deadline` is seconds from the final dot to our reply, `max_message_size` octets.
 
     Without `capabilities` nothing is known of the downstreams, and they are taken for plain ones.
+    Peers in `proxy_protocol` must begin with a PROXY header, those in `xclient` may say for whom they
+    speak.
     """
 
     hostname: str
@@ -39,6 +42,8 @@ class Service:
     tls_implicit: bool = False
     lmtp: bool = False
     descriptors: Descriptors = field(default_factory=Descriptors)
+    proxy_protocol: tuple[Network, ...] = ()
+    xclient: tuple[Network, ...] = ()
 
     @property
     def pipeline(self) -> Pipeline:

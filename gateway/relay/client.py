@@ -43,6 +43,8 @@ class ClientConnection(asyncio.Protocol):
         self.endpoint = endpoint
         self.tls = tls
         self.extensions: dict[str, str] = {}
+        # True once XCLIENT was said: only another one undoes that.
+        self.speaks_for_client = False
         self.refusals = 0
         self.resets = 0
         self.failure: str | None = None
@@ -103,8 +105,8 @@ class ClientConnection(asyncio.Protocol):
         """Say EHLO, HELO where that is unknown; LHLO to LMTP (RFC 2033). Raises DownstreamError."""
         verb = b"LHLO " if self.endpoint.lmtp else b"EHLO "
         reply = await self.ask(verb + hostname.encode("ascii"))
+        self.extensions = _extensions(reply) if reply.is_positive else {}
         if reply.is_positive:
-            self.extensions = _extensions(reply)
             return
         if self.endpoint.lmtp:
             raise DownstreamError(f"{self.endpoint}: LHLO answered with {reply}")

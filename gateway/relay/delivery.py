@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable
 
 from gateway.relay.client import ClientConnection, DownstreamError
-from gateway.relay.identity import xforward
+from gateway.relay.identity import introduce
 from gateway.relay.pool import Connections
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
@@ -118,8 +118,10 @@ class Delivery:
         self._connection = connection
         self._last = connection.endpoint
         self._needs_reset = True
+        identify, hostname = self.destination.identify, self._pool.hostname
+        identity = await introduce(connection, self._session, identify, hostname)
         commands = [
-            *xforward(connection.extensions, self._session, self.destination.identify),
+            *identity,
             self._mail(connection),
             *(_rcpt(connection, recipient) for recipient in recipients),
         ]
@@ -129,7 +131,8 @@ class Delivery:
             raise DownstreamError(f"{connection.endpoint}: {connection.failure}")
         opened = replies[-1 - len(recipients)]
         if not opened.is_positive:
-            self._needs_reset = False
+            # No transaction, but somebody's name may wait for one.
+            self._needs_reset = bool(identity)
             self.abandon()
             return opened
         refused = next((reply for reply in replies[-len(recipients) :] if not reply.is_positive), None)

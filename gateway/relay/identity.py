@@ -1,47 +1,108 @@
-"""How the downstream learns who the client is: XFORWARD, as Postfix's XFORWARD_README defines it."""
+"""How the downstream learns who the client is: XCLIENT and XFORWARD, by Postfix's documents of these names.
+
+XCLIENT makes the downstream treat us as the client, access control included; XFORWARD is for its log.
+Names that a client or its DNS may have chosen leave only where they are what they should be.
+"""
 
 from collections.abc import Mapping
 
-from gateway.smtp.session import Session
+from gateway.relay.client import ClientConnection, DownstreamError
+from gateway.smtp import xtext
+from gateway.smtp.claim import IPV6, UNAVAILABLE, is_host_name
+from gateway.smtp.session import IPAddress, Session
 from gateway.terms import Identify
 
 _MAX_LINE = 510
-_UNAVAILABLE = "[UNAVAILABLE]"
+
+
+async def introduce(
+    connection: ClientConnection, session: Session, identify: Identify, hostname: str
+) -> list[bytes]:
+    """Say who the client of the next transaction is; the commands that are still to go before MAIL.
+
+    Raises DownstreamError where the downstream would take us for somebody else than it should. Then
+    the connection is gone.
+    """
+    if identify == "xclient" or (identify == "auto" and xclient(connection.extensions, session)):
+        try:
+            await _speak_for(connection, session, hostname)
+        except DownstreamError as error:
+            connection.abort(str(error))
+            raise
+        return []
+    if connection.speaks_for_client:
+        connection.abort("speaks for another client")
+        raise DownstreamError(f"{connection.endpoint}: {connection.failure}")
+    return xforward(connection.extensions, session, identify)
+
+
+async def _speak_for(connection: ClientConnection, session: Session, hostname: str) -> None:
+    """XCLIENT, then the client's own greeting. Who may say XCLIENT is not asked anew after it."""
+    offered = connection.extensions.get("XCLIENT", "")
+    commands = xclient(connection.extensions, session)
+    if not commands:
+        raise DownstreamError(f"{connection.endpoint}: takes no client's address by XCLIENT")
+    connection.speaks_for_client = True
+    for command in commands:
+        reply = await connection.ask(command)
+        if reply.code != 220:
+            raise DownstreamError(f"{connection.endpoint}: answered XCLIENT with {reply}")
+    await connection.hello(session.helo_name or hostname)
+    connection.extensions["XCLIENT"] = offered
+
+
+def xclient(extensions: Mapping[str, str], session: Session) -> list[bytes]:
+    """The XCLIENT commands for this client, with every attribute that the downstream offers to take.
+
+    None where it does not take the address, without which the rest is about somebody else. Each
+    attribute is given, known or not, for what is not given stays as it was. The address goes first,
+    since it may make the downstream forget what it knew.
+    """
+    names = ("ADDR", "PORT", "NAME", "LOGIN", "PROTO", "HELO")
+    commands = _commands(b"XCLIENT", extensions, session, names)
+    return commands if b" ADDR=" in b"".join(commands[:1]) else []
 
 
 def xforward(extensions: Mapping[str, str], session: Session, identify: Identify) -> list[bytes]:
     """The XFORWARD commands for this client, with the attributes that the downstream offers to take."""
-    if identify == "none" or "XFORWARD" not in extensions:
+    if identify in {"none", "xclient"}:
         return []
-    offered = extensions["XFORWARD"].upper().split()
-    words = [f"{name}={value}" for name, value in _attributes(session).items() if name in offered]
+    return _commands(b"XFORWARD", extensions, session, ("NAME", "ADDR", "PORT", "PROTO", "HELO", "SOURCE"))
+
+
+def _commands(
+    verb: bytes, extensions: Mapping[str, str], session: Session, names: tuple[str, ...]
+) -> list[bytes]:
+    offered = extensions.get(verb.decode(), "").upper().split()
+    attributes = _attributes(session)
+    words = [f"{name}={attributes[name]}".encode("ascii") for name in names if name in offered]
     commands: list[bytes] = []
-    line = b"XFORWARD"
-    for word in (word.encode("ascii") for word in words):
+    line = verb
+    for word in words:
         if len(line) + 1 + len(word) > _MAX_LINE:
             commands.append(line)
-            line = b"XFORWARD"
+            line = verb
         line += b" " + word
     return [*commands, line] if words else []
 
 
 def _attributes(session: Session) -> dict[str, str]:
-    address = session.client_address
+    name = session.client_name
     return {
-        "NAME": xtext(session.client_name or _UNAVAILABLE),
-        "ADDR": f"IPV6:{address.compressed}" if address.version == 6 else str(address),
-        "PORT": str(session.client_port),
+        "NAME": name if name is not None and is_host_name(name) else UNAVAILABLE,
+        "ADDR": _address(session.client_address),
+        "PORT": str(session.client_port or UNAVAILABLE),
         "PROTO": "ESMTP" if session.esmtp else "SMTP",
-        "HELO": xtext(session.helo_name or _UNAVAILABLE),
+        "HELO": _value(session.helo_name),
+        "LOGIN": _value(session.authenticated),
         "SOURCE": "REMOTE",
     }
 
 
-def xtext(text: str) -> str:
-    """RFC 3461 section 4: printable ASCII but for `+` and `=`, which are written in hexadecimal."""
-    return "".join(
-        char
-        if "!" <= char <= "~" and char not in "+="
-        else "".join(f"+{octet:02X}" for octet in char.encode())
-        for char in text
-    )
+def _address(address: IPAddress) -> str:
+    return f"{IPV6}{address.compressed}" if address.version == 6 else str(address)
+
+
+def _value(text: str | None) -> str:
+    """A value in xtext. One with a line end or the like in it would be one again once it is decoded."""
+    return xtext.encode(text) if text and text.isprintable() else UNAVAILABLE

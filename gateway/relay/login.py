@@ -49,6 +49,11 @@ class Login:
 
     # What a delivery calls.
 
+    @property
+    def hostname(self) -> str:
+        """What we call ourselves there."""
+        return self._pool.hostname
+
     def take_kept(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection | None:
         """The connection, if it leads there and is free."""
         if not self._is_way(endpoints, tls):

@@ -35,6 +35,10 @@ _Way = tuple[Endpoint, Encrypt]
 class Connections(Protocol):
     """Where a delivery gets its connections from, and gives them back to."""
 
+    @property
+    def hostname(self) -> str:
+        """What we call ourselves there."""
+
     def take_kept(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection | None:
         """A connection that is there already, if there is one that looks alive."""
 
@@ -57,7 +61,7 @@ class Pool:
     """Connections by the way they lead. What is taken or opened is given back by `release` or `reset`."""
 
     def __init__(self, hostname: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._hostname = hostname
+        self.hostname = hostname
         self._clock = clock
         self._kept: dict[_Way, list[tuple[ClientConnection, asyncio.TimerHandle]]] = {}
         self._waiting: defaultdict[_Way, list[asyncio.Future[ClientConnection]]] = defaultdict(list)
@@ -142,7 +146,7 @@ class Pool:
                 _log.warning("a downstream's state has changed", address=str(endpoint), state=news)
 
     async def _fresh(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
-        connection = await connect(endpoint, self._hostname, tls)
+        connection = await connect(endpoint, self.hostname, tls)
         if self.extensions.get(endpoint) != connection.extensions:
             self.extensions[endpoint] = connection.extensions
             self._greetings += 1

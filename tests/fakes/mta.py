@@ -1,11 +1,11 @@
 """A downstream MTA that does what a test orders, and keeps every octet it was given.
 
 Without orders it is a strict, correct one: it knows command order, offers PIPELINING, 8BITMIME,
-SIZE and XFORWARD, and takes everything; where it is told to offer AUTH, it knows one user. An order is
-an `Act` for a stage (`banner`, a verb, a whole command line, `content`, `end`, `idle`); a list of acts
-is used up one at a time, then the MTA is correct again. `content` is asked as soon as there are
-`CONTENT_STEP` octets of content, `end` after the end of data, `idle` once a message was answered. With
-`lmtp` it speaks LMTP, and `end` is asked once for each recipient.
+SIZE and XFORWARD, understands XCLIENT, and takes everything; where it is told to offer AUTH, it knows
+one user. An order is an `Act` for a stage (`banner`, a verb, a whole command line, `content`, `end`,
+`idle`); a list of acts is used up one at a time, then the MTA is correct again. `content` is asked as
+soon as there are `CONTENT_STEP` octets of content, `end` after the end of data, `idle` once a message
+was answered. With `lmtp` it speaks LMTP, and `end` is asked once for each recipient.
 """
 
 import base64
@@ -53,6 +53,8 @@ class Attempt:
     user: str | None = None
     recipients: list[str] = field(default_factory=list)
     xforward: list[str] = field(default_factory=list)
+    xclient: list[str] = field(default_factory=list)
+    greeting: str = ""
     raw: bytes = b""
     has_ended: bool = False
     accepted: bool = False
@@ -79,6 +81,8 @@ class Talk:
         self._mta = mta
         self._buffer = b""
         self._identity: list[str] = []
+        self._impersonated: list[str] = []
+        self._greeting = ""
         sock = conversation.socket
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -121,14 +125,16 @@ class Talk:
         if not is_known:
             self._unknown(line)
             return
+        self._greeting = line
         lines = ["mta.test", *self._mta.extensions]
         self.say(*(f"250{' ' if n == len(lines) else '-'}{text}" for n, text in enumerate(lines, 1)))
 
     def _helo(self, line: str) -> None:
         if self._mta.lmtp:
             self._unknown(line)
-        else:
-            self.say("250 mta.test")
+            return
+        self._greeting = line
+        self.say("250 mta.test")
 
     def _xforward(self, line: str) -> None:
         self._identity.append(line)
@@ -147,11 +153,27 @@ class Talk:
         else:
             self.say("535 5.7.8 Error: authentication failed")
 
+    def _xclient(self, line: str) -> None:
+        # As after connect: who comes now has not greeted yet.
+        self._impersonated = [line] if self._greeting else [*self._impersonated, line]
+        self._greeting = ""
+        self._identity = []
+        self.say("220 mta.test ESMTP")
+
     def _mail(self, line: str) -> None:
+        if not self._greeting:
+            self.say("503 5.5.1 Error: send HELO/EHLO first")
+            return
         if self.attempt is not None:
             self.say("503 5.5.1 Error: nested MAIL command")
             return
-        self.attempt = Attempt(line, self.user, xforward=self._identity)
+        self.attempt = Attempt(
+            line,
+            self.user,
+            xforward=self._identity,
+            xclient=self._impersonated,
+            greeting=self._greeting,
+        )
         self._identity = []
         self._mta.attempts.append(self.attempt)
         self.say("250 2.1.0 Ok")

@@ -163,8 +163,12 @@ class RunningGateway:
             **{"store": Store(directory), **service},
         )
         counts = share_memory(workers=1, listeners=1)
+        exempt = (*self.service.proxy_protocol, *self.service.xclient)
         admission = Admission(
-            ConnectionCounts(counts, 0, 1, 0), *limits, descriptors=self.service.descriptors
+            ConnectionCounts(counts, 0, 1, 0),
+            *limits,
+            descriptors=self.service.descriptors,
+            exempt=exempt,
         )
         self.server = Server(self.service, admission)
         os.close(counts)

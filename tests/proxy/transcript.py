@@ -10,10 +10,16 @@ from typing import Any
 
 from gateway.journal.record import Record
 from gateway.smtp.content import BareNewline
+from gateway.smtp.networks import Network, parse_networks
 from tests.client import Client
 from tests.fakes.mta import FakeMTA, say
 
-_SETTINGS = {"speak": str, "max_message_size": int, "bare_newline": BareNewline}
+
+def _peers(text: str) -> tuple[Network, ...]:
+    return parse_networks(text.split(","))
+
+
+_SETTINGS = {"speak": str, "max_message_size": int, "bare_newline": BareNewline, "xclient": _peers}
 _UNCOUNTED = ("EHLO", "HELO", "XFORWARD", "QUIT")
 
 
