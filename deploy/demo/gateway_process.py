@@ -25,6 +25,7 @@ address = "{address}"
 [[relay]]
 domains = ["{domain}"]
 address = ["{downstream}"]
+{relay}
 
 {filters}
 [policies]
@@ -58,7 +59,7 @@ def certificate(chain: Path, key: Path) -> str:
 class Gateway(ChildDaemon):
     """`sluicegate run` in front of `downstream`, with these filter sections and policies.
 
-    `listener` is further lines of that section.
+    `listener` and `relay` are further lines of these sections.
     Its directory is removed at the end, unless one is given: that is made anew and kept.
     """
 
@@ -70,8 +71,9 @@ class Gateway(ChildDaemon):
         filters: Sequence[str] = (),
         order: Sequence[str] = ("recipients",),
         workers: int = 1,
-        directory: Path | None = None,
         listener: str = "",
+        relay: str = "",
+        directory: Path | None = None,
         domain: str = "example.com",
     ) -> None:
         self.port = free_port()
@@ -83,6 +85,7 @@ class Gateway(ChildDaemon):
             "workers": workers,
             "listener": listener,
             "domain": domain,
+            "relay": relay,
         }
         self._kept = directory
         self._log_start = 0

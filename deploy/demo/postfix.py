@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class Postfix(Daemon):
 
     With `passwords`, by login name, clients may log in; who does may send mail anywhere, and is named in
     the message.
+    `services` are further lines of master.cf, for whoever sets them before it starts.
     """
 
     name = "postfix"
@@ -93,6 +94,7 @@ class Postfix(Daemon):
     def __init__(self, passwords: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self._passwords = passwords or {}
+        self.services: Sequence[str] = ()
         self._may_run = False
         # virtual(8) delivers for no user ID below 100, so root takes nobody's.
         self._uid, self._gid = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
@@ -116,7 +118,9 @@ class Postfix(Daemon):
             trusted="permit_sasl_authenticated" if self._passwords else "",
         )
         (self.directory / "config/main.cf").write_text(main_cf + (_LOGINS if self._passwords else ""))
-        (self.directory / "config/master.cf").write_text(_MASTER_CF.format(port=self.port))
+        (self.directory / "config/master.cf").write_text(
+            "\n".join([_MASTER_CF.format(port=self.port), *self.services, ""])
+        )
         if self._passwords:
             self._configure_logins()
 
