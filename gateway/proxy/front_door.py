@@ -98,6 +98,7 @@ class FrontDoor(asyncio.BufferedProtocol):
 
     def _let_in(self, arrival: Arrival | None) -> None:
         connection = self._connect(arrival)
+        # What is being read now must not be the next octets as well, and uvloop reads on unless it is told.
         self._transport.pause_reading()
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)

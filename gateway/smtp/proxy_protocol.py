@@ -170,6 +170,6 @@ def _check_extensions(octets: bytes) -> None:
     at = 0
     while at < len(octets):
         end = at + _TLV_FIXED + int.from_bytes(octets[at + 1 : at + _TLV_FIXED])
-        if at + _TLV_FIXED > len(octets) or end > len(octets):
+        if end > len(octets):
             raise ProxyError("an extension reaches beyond the end of the header")
         at = end

@@ -1,8 +1,12 @@
-"""The gateway as Postfix's smtpd_proxy_filter, and in front of a Postfix that believes its XCLIENT."""
+"""The gateway beside Postfix: asked by it (smtpd_proxy_filter), believed by it (XCLIENT); and a balancer."""
 
+import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
 from deploy.demo.client import Client
 from deploy.demo.daemons import free_port
@@ -123,3 +127,42 @@ def test_postfix_that_believes_nobody_gets_no_mail_where_it_must(back: tuple[Pos
             reply = client.send(clean(), ["b@example.com"])[-1]
         assert (reply.code, reply.text[:5]) == (451, "4.4.1")
         assert gateway.record(reply.reference or "")["reason"] == "downstream-unavailable"
+
+
+# Behind a balancer
+
+HEADER = b"PROXY TCP4 203.0.113.9 192.0.2.1 1234 25\r\n"
+SAID = b"EHLO c.example\r\nMAIL FROM:<s@a.example>\r\nRCPT TO:<x@elsewhere.example>\r\nQUIT\r\n"
+
+
+def record_of(gateway: Gateway, sock: socket.socket) -> dict:
+    """What is recorded of a session with a refused recipient."""
+    with sock, sock.makefile("rb") as lines:
+        sock.sendall(SAID)
+        replies = lines.read().decode()
+    return gateway.record(replies.partition("(ref ")[2].partition(")")[0])
+
+
+def test_a_balancer_brings_its_client(postfix: Postfix):
+    with Gateway(postfix.address, listener='proxy_protocol = ["127.0.0.1"]') as gateway:
+        sock = socket.create_connection(("127.0.0.1", gateway.port), 30)
+        sock.sendall(HEADER)
+        record = record_of(gateway, sock)
+    assert (record["client"]["address"], record["client"]["port"]) == ("203.0.113.9", 1234)
+
+
+def test_a_balancer_brings_its_client_where_tls_begins_at_once(postfix: Postfix, tmp_path: Path):
+    authority, trust = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trust)
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    listener = (
+        f'tls_certificate = "{tmp_path}/both.pem"\ntls_key = "{tmp_path}/both.pem"\n'
+        'tls_implicit = true\nproxy_protocol = ["127.0.0.1"]'
+    )
+    with Gateway(postfix.address, listener=listener) as gateway:
+        for _ in range(5):
+            sock = socket.create_connection(("127.0.0.1", gateway.port), 30)
+            sock.sendall(HEADER)
+            record = record_of(gateway, trust.wrap_socket(sock, server_hostname="localhost"))
+            assert record["client"]["address"] == "203.0.113.9"
+            assert record["client"]["tls"]

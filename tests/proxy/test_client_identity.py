@@ -348,6 +348,21 @@ async def test_a_header_without_a_handshake_is_no_session(
     assert not gateway.records
 
 
+async def test_one_connection_too_many_is_told_so_without_a_handshake(
+    start_gateway: GatewayStarter, certificate: Certificate
+):
+    gateway = await start_gateway(
+        proxy_protocol=HERE, certificate=certificate, tls_implicit=True, limits=(1, 1)
+    )
+    async with Client(gateway.port, greet=False) as first:
+        first.say(V1[:10])
+        await eventually(lambda: len(gateway.server._waiting) == 1)
+        async with Client(gateway.port) as second:
+            assert second.banner is not None
+            assert second.banner.code == 421
+    assert [record.reason for record in gateway.records][:1] == ["overloaded"]
+
+
 # XCLIENT
 
 

@@ -16,7 +16,7 @@ from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from policies.testing import session
-from tests.fakes.mta import EXTENSIONS, FakeMTA, correctly, drop, say
+from tests.fakes.mta import EXTENSIONS, FakeMTA, Talk, correctly, drop, say
 from tests.waiting import eventually
 
 ALL = {"XFORWARD": "NAME ADDR PORT PROTO HELO SOURCE"}
@@ -203,8 +203,22 @@ async def test_no_mail_where_the_client_is_not_greeted(pool: Pool, mta: FakeMTA)
     mta.script["EHLO c.example"] = mta.script["HELO c.example"] = say("550 5.7.1 not with that name")
     with pytest.raises(DownstreamError, match="not with that name"):
         await Sender(pool, mta, "xclient").send(SESSION)
+    # Nobody knows whom that connection speaks for now.
+    await eventually(mta.conversations[0].left.is_set)
     await Sender(pool, mta, "xclient").send(OTHER)
     assert mta.connections == 2
+
+
+async def test_xclient_need_not_be_offered_to_the_client_it_named(pool: Pool, mta: FakeMTA):
+    def forget_xclient(talk: Talk) -> None:
+        mta.extensions = EXTENSIONS
+        correctly(talk)
+
+    mta.script["XCLIENT"] = [forget_xclient]
+    for client in (SESSION, OTHER):
+        await Sender(pool, mta, "xclient").send(client)
+    assert mta.connections == 1
+    assert "ADDR=IPV6:2001:db8::1" in mta.messages[1].xclient[0]
 
 
 async def test_no_mail_where_xclient_is_wanted_and_not_offered(pool: Pool, plain: FakeMTA):
