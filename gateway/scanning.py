@@ -106,7 +106,7 @@ def _transactions(
 ) -> list[Transaction]:
     """What the policies of each stage would have seen."""
     hostname = assembly.config.gateway.hostname
-    received = received_field(session, hostname, reference, envelope.recipients, datetime.now().astimezone())
+    received = received_field(session, hostname, reference, envelope, datetime.now().astimezone())
     stages = [
         Transaction(Stage.CONNECT, session),
         Transaction(Stage.HELO, session),

@@ -67,6 +67,7 @@ TEXTS = {
     "header-too-big": "Header section too big",
     "mail-loop": "Message refused: it goes in circles, too many hosts have handed it on",
     "bare-newline": "Message refused: malformed line end in the content (RFC 5321 section 2.3.8)",
+    "extension-missing": "An extension that was offered is not available now, please try again later",
     "evidence-unavailable": "A check is temporarily unavailable, please try again later",
     "scan-skipped": "Message refused: it is too large to be checked",
     "deadline-exceeded": "Checking took too long, please try again later",

@@ -79,13 +79,19 @@ def command(
     configure_logging()
     config = load(config_file)
     session = Session(client or ip_address("127.0.0.1"), 0, "scan", helo_name=helo, esmtp=True)
-    envelope = Envelope(sender, recipients)
+    envelope = _envelope(sender, recipients)
     given = {Stage.CONNECT: client, Stage.HELO: helo, Stage.RCPT: recipients}
     skip = [stage for stage, fact in given.items() if not fact]
     verdicts = asyncio.run(_scan(config, files, session, envelope, skip, as_json))
     if "rejected" in verdicts:
         return REJECTED
     return os.EX_TEMPFAIL if "tempfailed" in verdicts else os.EX_OK
+
+
+def _envelope(sender: Mailbox, recipients: tuple[Mailbox, ...]) -> Envelope:
+    """As a client would have announced it: addresses beyond ASCII need SMTPUTF8 (RFC 6531)."""
+    is_ascii = all(path.is_ascii for path in (sender, *recipients))
+    return Envelope(sender, recipients, parameters={} if is_ascii else {"SMTPUTF8": None})
 
 
 async def _scan(

@@ -144,7 +144,8 @@ class RelaySection(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             min_length=1,
-            description='`"example.com"`, `".example.com"` for its subdomains, `"*"` for any.',
+            description='`"example.com"`, `".example.com"` for its subdomains, `"*"` for any; beyond ASCII'
+            " in UTF-8 or as `xn--`.",
         ),
     ]
     address: Annotated[

@@ -54,7 +54,11 @@ class Budget:
     def note_command(self, verb: str) -> None:
         """Count a command."""
         if verb in _IDLE_VERBS:
-            self._idle_commands += 1
+            self.note_idleness()
+
+    def note_idleness(self) -> None:
+        """Count what brings no mail forward."""
+        self._idle_commands += 1
 
     def note_reply(self, reply: Reply) -> None:
         """Count a refusal; other replies cost nothing."""

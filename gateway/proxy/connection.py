@@ -15,15 +15,25 @@ import structlog
 from gateway.proxy.admission import Admission, Limit
 from gateway.proxy.budget import Budget
 from gateway.proxy.certificate import Certificate, negotiated
+from gateway.proxy.chunking import received
 from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, START_TLS, Dialogue
 from gateway.proxy.service import Service
 from gateway.proxy.stream import ClientStream, LineTooLong
 from gateway.smtp.authentication import MAX_LINE as MAX_ANSWER
-from gateway.smtp.command import MAX_LINE, CommandError, is_foreign, parse_command
-from gateway.smtp.content import ContentReader
+from gateway.smtp.command import (
+    MAX_LINE,
+    Command,
+    CommandError,
+    announces_chunk,
+    is_foreign,
+    parse_bdat,
+    parse_command,
+)
+from gateway.smtp.content import ContentReader, Reader
 from gateway.smtp.proxy_protocol import Origin
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session, plain
+from gateway.spool import Spool
 
 NOT_RECOGNIZED = Reply.of(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
@@ -140,8 +150,10 @@ class ClientConnection(ClientStream):
         while greeting.is_positive:
             try:
                 line = await self._next_line(MAX_ANSWER if self._dialogue.is_authenticating else MAX_LINE)
-            except LineTooLong:
+            except LineTooLong as error:
                 await self._answer_with(self._dialogue.line_too_long())
+                if announces_chunk(error.start):
+                    return "client-reset"
             else:
                 if line is None:
                     return self._why_no_line()
@@ -173,17 +185,21 @@ class ClientConnection(ClientStream):
             return True
         try:
             command = parse_command(line)
+            await self._obey(command)
         except CommandError as error:
             self._reply(error.reply)
-            return False
+            # Where its chunk ends cannot be known, and nothing in there may be taken for a command.
+            return announces_chunk(line)
+        return self._is_over or (command.verb == "QUIT" and not command.argument)
+
+    async def _obey(self, command: Command) -> None:
         method = self._method_for(command.verb)
         if method is None:
             self._reply(NOT_RECOGNIZED)
-            return False
+            return
         self._budget.note_command(command.verb)
         # Octet for octet: aiosmtpd's methods take text, and this text is the octets.
         await method(command.argument.decode("latin-1"))
-        return self._is_over or (command.verb == "QUIT" and not command.argument)
 
     def _method_for(self, verb: str) -> Any:
         return getattr(self, f"smtp_{verb}", None)
@@ -229,6 +245,22 @@ class ClientConnection(ClientStream):
         self._reply(reply)
         if reply is START_CONTENT:
             await self._receive_content()
+
+    async def smtp_BDAT(self, arg: str) -> None:
+        """Raises CommandError where the end of the chunk cannot be known."""
+        chunk = parse_bdat(_octets(arg))
+        if not chunk.size and not chunk.is_last:
+            self._budget.note_idleness()
+        message = self._dialogue.bdat()
+        message.begin(chunk)
+        if not await self._read_content(message.spool, message.reader):
+            return
+        if message.refusal is not None:
+            self._reply(message.refusal)
+        elif chunk.is_last or message.is_lost:
+            await self._end_content(message.spool, message.reader)
+        else:
+            self._reply(received(chunk))
 
     async def smtp_RSET(self, arg: str) -> None:
         await self._answer_with(self._dialogue.rset(_octets(arg)))
@@ -312,8 +344,10 @@ class ClientConnection(ClientStream):
     async def _receive_content(self) -> None:
         """Content up to the end of data, then the decisive reply."""
         spool, reader = self._dialogue.spool(), ContentReader(self._service.bare_newline)
-        if not await self._read_content(spool, reader):
-            return
+        if await self._read_content(spool, reader):
+            await self._end_content(spool, reader)
+
+    async def _end_content(self, spool: Spool, reader: Reader) -> None:
         decided = self._dialogue.end_of_data(spool, reader.must_refuse)
         replies = await self._answer_with_each(decided, self._dialogue.replies_due)
         if any(reply.is_positive for reply in replies):

@@ -10,23 +10,22 @@ from dataclasses import replace
 
 from gateway.casefile import CaseFile, Judgement
 from gateway.proxy.authentication import Authentication
+from gateway.proxy.chunking import ChunkedMessage
 from gateway.proxy.early import EarlyStages, cancel
-from gateway.proxy.extensions import keywords, mail_parameters, passed_on, rcpt_parameters
+from gateway.proxy.extensions import check_mail, check_rcpt, keywords, offer_to, passed_on
 from gateway.proxy.identity import Visitor, identity_keywords, is_believed
 from gateway.proxy.service import Service
 from gateway.proxy.transaction import MailTransaction
 from gateway.recorder import Event
 from gateway.smtp import prdr
 from gateway.smtp.claim import claimed, parse_xclient, parse_xforward
-from gateway.smtp.command import CommandError, check_known, parse_helo, parse_mail, parse_rcpt, parse_size
+from gateway.smtp.command import CommandError, parse_helo, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage
 from gateway.spool import Spool
 from policies.verdict import Decision, Verdict, reject, tempfail
-
-MAX_RECIPIENTS = 1000
 
 OK = Reply.of(250, "2.0.0", "Ok")
 START_CONTENT = Reply.of(354, None, "End data with <CR><LF>.<CR><LF>")
@@ -44,6 +43,8 @@ NESTED_MAIL = Reply.of(503, "5.5.1", "A transaction is open already")
 NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
 # RFC 2033 section 4.2 wants this code.
 NO_RECIPIENTS_LMTP = Reply.of(503, "5.5.1", "No valid recipients")
+CHUNKS_BEGUN = Reply.of(503, "5.5.1", "The message has begun with BDAT, and goes on with it")
+CHUNKS_REFUSED = Reply.of(503, "5.5.1", "An earlier chunk was refused, say RSET first")
 NO_ARGUMENT = Reply.of(501, "5.5.4", "This command takes no argument")
 CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, but will take mail and try")
 JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
@@ -63,7 +64,10 @@ class Dialogue:
         self._transaction: MailTransaction | None = None
         self._envelope: Envelope | None = None
         self._answers_for_each = service.lmtp
+        self._chunks: ChunkedMessage | None = None
         self._stage = Stage.CONNECT
+        # What this client was promised, which need not be what could be promised now.
+        self._offer = offer_to(service, esmtp=False)
 
     @property
     def is_committed(self) -> bool:
@@ -108,7 +112,8 @@ class Dialogue:
 
     async def _greeted(self, argument: bytes) -> Reply:
         refused = await self._hello(argument, esmtp=True)
-        offered = keywords(self._service, self._session) + identity_keywords(self._service, self._peer)
+        offered = keywords(self._service, self._session, self._offer)
+        offered += identity_keywords(self._service, self._peer)
         return refused or Reply(250, None, (self._service.hostname, *offered))
 
     def starttls(self, argument: bytes) -> Reply:
@@ -193,14 +198,14 @@ class Dialogue:
         try:
             reverse_path, parameters = parse_mail(argument)
             size = parse_size(parameters)
-            check_known(parameters, mail_parameters(self._service, self._session))
+            check_mail(self._service, self._session, self._offer, reverse_path, parameters)
         except CommandError as error:
             return self._refuse_command(error, Stage.MAIL, argument)
         # On the connection on which a client logged in there is one transaction at a time.
         takes_several = prdr.KEYWORD in parameters and self._session.authenticated is None
         self._answers_for_each = self._service.lmtp or takes_several
         envelope = Envelope(reverse_path, parameters=passed_on(parameters, self._session))
-        if size is not None and size > self._service.offer().size:
+        if size is not None and size > self._offer.size:
             verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
             return self._refuse_by_us(verdict, Stage.MAIL, envelope)
         if not self._service.descriptors.take_for_transaction():
@@ -212,14 +217,16 @@ class Dialogue:
         """RCPT: judged, then asked of the downstream."""
         if self._envelope is None:
             return NO_MAIL
+        if self._chunks is not None:
+            return CHUNKS_BEGUN
         try:
             recipient, parameters = parse_rcpt(argument)
-            check_known(parameters, rcpt_parameters(self._service, self._session))
+            check_rcpt(self._service, self._offer, self._envelope, recipient, parameters)
         except CommandError as error:
             return self._refuse_command(error, Stage.RCPT, argument)
         self._stage = Stage.RCPT
         transaction = await self._opened(self._envelope)
-        if transaction.recipient_count >= MAX_RECIPIENTS:
+        if transaction.recipient_count >= self._offer.recipients:
             verdict = tempfail("too-many-recipients", code=452, status="4.5.3", detail=str(recipient))
             return self._refuse_by_us(verdict, Stage.RCPT, self._envelope)
         return await transaction.add_recipient(recipient, parameters)
@@ -230,13 +237,20 @@ class Dialogue:
             return NO_MAIL
         if argument:
             return NO_ARGUMENT
-        if not self._recipient_count:
-            return NO_RECIPIENTS_LMTP if self._service.lmtp else NO_RECIPIENTS
-        if self._service.recorder.is_full:
-            return JOURNAL_FULL
-        self._stage = Stage.END_OF_DATA
-        full = self._service.store.refusal()
-        return self._refuse_to_store(full) if full else START_CONTENT
+        return CHUNKS_BEGUN if self._chunks is not None else self._why_no_content() or START_CONTENT
+
+    def bdat(self) -> ChunkedMessage:
+        """BDAT: where its chunk goes; its refusal, if there is one, is the reply."""
+        if self._envelope is None:
+            return ChunkedMessage(self._service, NO_MAIL)
+        if self._chunks is not None and self._chunks.refusal is not None:
+            return ChunkedMessage(self._service, CHUNKS_REFUSED)
+        if self._chunks is not None:
+            return self._chunks
+        chunks = ChunkedMessage(self._service, self._why_no_content())
+        if self._envelope is not None:
+            self._chunks = chunks
+        return chunks
 
     def spool(self) -> Spool:
         """Where the content goes."""
@@ -310,6 +324,16 @@ class Dialogue:
         self._session = replace(self._session, authenticated=self._authentication.name)
         return reply
 
+    def _why_no_content(self) -> Reply | None:
+        """The refusal of content out of turn, or without room for it, which ends the transaction."""
+        if not self._recipient_count:
+            return NO_RECIPIENTS_LMTP if self._service.lmtp else NO_RECIPIENTS
+        if self._service.recorder.is_full:
+            return JOURNAL_FULL
+        self._stage = Stage.END_OF_DATA
+        full = self._service.store.refusal()
+        return self._refuse_to_store(full) if full else None
+
     # HELO and EHLO
 
     async def _hello(self, argument: bytes, esmtp: bool) -> Reply | None:
@@ -320,6 +344,7 @@ class Dialogue:
             return error.reply
         await self._reset()
         self._session = replace(self._session, helo_name=name, esmtp=esmtp, lmtp=self._service.lmtp)
+        self._offer = offer_to(self._service, esmtp)
         self._stage = Stage.HELO
         await self._early.judge_greeting(self._session)
         refusal = await self._early.refusal_at_once()
@@ -384,7 +409,8 @@ class Dialogue:
 
     def _refuse_command(self, error: CommandError, stage: Stage, argument: bytes) -> Reply:
         """A command that cannot be followed is a refusal like any other, and recorded like one."""
-        verdict = reject(
+        refuse = reject if error.reply.is_permanent else tempfail
+        verdict = refuse(
             error.reason,
             text=error.reply.text,
             code=error.reply.code,
@@ -429,6 +455,9 @@ class Dialogue:
             await visitor.early.close()
 
     def _forget(self) -> None:
+        if self._chunks is not None:
+            self._chunks.spool.close()
+            self._chunks = None
         if self._envelope is not None:
             self._service.descriptors.give_back_transaction()
         self._transaction = None

@@ -1,23 +1,41 @@
-"""What one client is offered in the reply to EHLO, and which parameters it may use for that."""
+"""What one client is offered in the reply to EHLO, and what it may make use of in MAIL and RCPT.
+
+An offer is what was promised to this client: it holds for the session. What a downstream has lost
+since then is refused for now, for a client that sends on the strength of a promise must hear of it.
+"""
+
+from dataclasses import replace
 
 from gateway.proxy.service import Service
-from gateway.relay.capabilities import LoginOffer
+from gateway.relay.capabilities import LoginOffer, Offer
 from gateway.smtp import prdr
+from gateway.smtp.address import Path
 from gateway.smtp.command import (
     AUTH_MAIL_PARAMETERS,
     DSN_MAIL_PARAMETERS,
     DSN_RCPT_PARAMETERS,
     MAIL_PARAMETERS,
     PRDR_MAIL_PARAMETERS,
+    SMTPUTF8_PARAMETERS,
+    SMTPUTF8_RCPT_PARAMETERS,
+    CommandError,
     KnownParameters,
     Parameters,
+    check_known,
 )
+from gateway.smtp.envelope import Envelope
 from gateway.smtp.session import Session
+from policies.verdict import TEXTS
 
 
-def keywords(service: Service, session: Session) -> tuple[str, ...]:
-    """The lines of the EHLO reply behind the first, in order (RFC 5321 section 4.1.1.1)."""
+def offer_to(service: Service, esmtp: bool) -> Offer:
+    """What a client is promised with the reply to EHLO, or to HELO, which knows no extensions."""
     offer = service.offer()
+    return offer if esmtp else replace(offer, dsn=False, smtputf8=False)
+
+
+def keywords(service: Service, session: Session, offer: Offer) -> tuple[str, ...]:
+    """The lines of the EHLO reply behind the first, in order (RFC 5321 section 4.1.1.1)."""
     offered = {
         "PIPELINING": True,
         f"SIZE {offer.size}": True,
@@ -26,6 +44,9 @@ def keywords(service: Service, session: Session) -> tuple[str, ...]:
         "DSN": offer.dsn,
         _auth(service, session): True,
         prdr.KEYWORD: not service.lmtp,
+        "SMTPUTF8": offer.smtputf8,
+        "CHUNKING": True,
+        f"LIMITS RCPTMAX={offer.recipients}": True,
         "STARTTLS": service.certificate is not None and session.tls is None,
     }
     return tuple(keyword for keyword, is_offered in offered.items() if keyword and is_offered)
@@ -36,11 +57,21 @@ def login_offer(service: Service, session: Session) -> LoginOffer | None:
     return None if session.tls is None or service.lmtp else service.offer().login
 
 
-def mail_parameters(service: Service, session: Session) -> KnownParameters:
+def check_mail(service: Service, session: Session, offer: Offer, path: Path, parameters: Parameters) -> None:
+    """Raises CommandError for a MAIL that asks for more than this client was promised."""
+    if "SMTPUTF8" in parameters and not offer.smtputf8:
+        raise CommandError(550, "5.6.7", "SMTPUTF8 is not offered", "smtputf8-not-offered")
+    check_known(parameters, _mail_parameters(service, session, offer))
+    _check_characters(path, "SMTPUTF8" in parameters)
+    _check_still_offered(service, parameters)
+
+
+def _mail_parameters(service: Service, session: Session, offer: Offer) -> KnownParameters:
     """The parameters that this client may give with MAIL."""
     return {
         **MAIL_PARAMETERS,
-        **(DSN_MAIL_PARAMETERS if _has_dsn(service, session) else {}),
+        **SMTPUTF8_PARAMETERS,
+        **(DSN_MAIL_PARAMETERS if offer.dsn else {}),
         **(AUTH_MAIL_PARAMETERS if session.esmtp and login_offer(service, session) else {}),
         **(PRDR_MAIL_PARAMETERS if session.esmtp and not service.lmtp else {}),
     }
@@ -59,9 +90,14 @@ def passed_on(parameters: Parameters, session: Session) -> Parameters:
     return further
 
 
-def rcpt_parameters(service: Service, session: Session) -> KnownParameters:
-    """The parameters that this client may give with RCPT."""
-    return DSN_RCPT_PARAMETERS if _has_dsn(service, session) else {}
+def check_rcpt(
+    service: Service, offer: Offer, envelope: Envelope, path: Path, parameters: Parameters
+) -> None:
+    """Raises CommandError for a RCPT that asks for more than this client was promised."""
+    known = SMTPUTF8_RCPT_PARAMETERS if envelope.is_internationalized else DSN_RCPT_PARAMETERS
+    check_known(parameters, known if offer.dsn else {})
+    _check_characters(path, envelope.is_internationalized)
+    _check_still_offered(service, parameters)
 
 
 def _auth(service: Service, session: Session) -> str:
@@ -70,5 +106,16 @@ def _auth(service: Service, session: Session) -> str:
     return f"AUTH {' '.join(offer.mechanisms)}" if offer and session.authenticated is None else ""
 
 
-def _has_dsn(service: Service, session: Session) -> bool:
-    return session.esmtp and service.offer().dsn
+def _check_characters(path: Path, is_internationalized: bool) -> None:
+    if not (path.is_ascii or is_internationalized):
+        text = "This address needs the parameter SMTPUTF8 of MAIL"
+        raise CommandError(553, "5.6.7", text, "smtputf8-required")
+
+
+def _check_still_offered(service: Service, parameters: Parameters) -> None:
+    offer = service.offer()
+    lost = set() if offer.smtputf8 else {*SMTPUTF8_PARAMETERS}
+    if not offer.dsn:
+        lost |= {*DSN_MAIL_PARAMETERS, *DSN_RCPT_PARAMETERS}
+    if lost & set(parameters):
+        raise CommandError(451, "4.3.3", TEXTS["extension-missing"], "extension-missing")

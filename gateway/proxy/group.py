@@ -16,7 +16,7 @@ from gateway.profiles import Profile
 from gateway.proxy.service import Service
 from gateway.recorder import Event
 from gateway.relay.client import DownstreamError
-from gateway.relay.delivery import Delivery
+from gateway.relay.delivery import Delivery, ExtensionMissing
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
@@ -105,7 +105,7 @@ class Group:
         try:
             reply = _spoken(await self._delivery.add(recipient, parameters), "5.1.1")
         except DownstreamError as error:
-            return self._refuse(event, _unavailable(str(error)), Stage.RCPT.value)
+            return self._refuse(event, _unavailable(error, str(error)), Stage.RCPT.value)
         if not reply.is_positive:
             event = replace(event, downstream=DownstreamRecord(self._delivery.address, str(reply)))
             return self._refuse(event, _downstream_verdict(reply), Stage.RCPT.value, reply)
@@ -119,7 +119,7 @@ class Group:
             self._session,
             self._service.hostname,
             self._reference,
-            self.recipients,
+            self._envelope,
             datetime.now().astimezone(),
         )
         trace = self._received + message.border
@@ -201,7 +201,7 @@ class Group:
         if self.is_committed:
             detail += " (after the end of data: the downstream may have taken the message)"
         self.drop()
-        verdict = _unavailable(detail)
+        verdict = _unavailable(failure, detail)
         if isinstance(failure, TimeoutError):
             verdict = tempfail("deadline-exceeded", status="4.4.7", detail=detail)
         return self._refuse(event, verdict, RELAY)
@@ -210,7 +210,9 @@ class Group:
         return self._service.recorder.refused(event, Judgement(verdict, None, stage), reply)
 
 
-def _unavailable(detail: str) -> Verdict:
+def _unavailable(error: Exception, detail: str) -> Verdict:
+    if isinstance(error, ExtensionMissing):
+        return tempfail("extension-missing", status="4.3.3", detail=detail)
     return tempfail("downstream-unavailable", status="4.4.1", detail=detail)
 
 

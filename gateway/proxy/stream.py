@@ -14,7 +14,7 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP
 
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
-from gateway.smtp.content import ContentReader
+from gateway.smtp.content import Reader
 from gateway.spool import Spool
 
 # For a whole command, and between two pieces of content (RFC 5321 section 4.5.3.2).
@@ -32,7 +32,11 @@ MAX_UNREAD = 262_144
 
 
 class LineTooLong(ValueError):
-    """A line of more octets than it may have."""
+    """A line of more octets than it may have; it begins with `start`."""
+
+    def __init__(self, start: bytes) -> None:
+        super().__init__(start)
+        self.start = start
 
 
 class _NoHandler:
@@ -64,7 +68,7 @@ class ClientStream(SMTP):
         self._unsent: list[bytes] = []
         self._arrived: asyncio.Future[bool] | None = None
         self._spool: Spool | None = None
-        self._content: ContentReader | None = None
+        self._content: Reader | None = None
         self._client_has_gone = False
         self._takes_no_more = False
         self._is_cut = False
@@ -161,7 +165,7 @@ class ClientStream(SMTP):
                 line = bytes(self._buffer[: end + 1])
                 del self._buffer[: end + 1]
                 if len(line) > longest:
-                    raise LineTooLong
+                    raise LineTooLong(line[:longest])
                 self._awaits_command_since = None
                 # One line end is removed; a further CR is a control character like any other.
                 return line[:-1].removesuffix(b"\r")
@@ -173,11 +177,11 @@ class ClientStream(SMTP):
         self._awaits_command_since = None
         return None
 
-    async def _read_content(self, spool: Spool, reader: ContentReader) -> bool:
-        """Fill the spool up to the end of data; false if that does not come."""
+    async def _read_content(self, spool: Spool, reader: Reader) -> bool:
+        """Fill the spool up to the end of data, or of the chunk; false if that does not come."""
         self._spool, self._content = spool, reader
-        ahead = bytes(self._buffer)
-        self._buffer.clear()
+        ahead = bytes(self._buffer[: reader.room])
+        del self._buffer[: reader.room]
         self._take_content(ahead)
         allowed = self.loop.time() + CONTENT_ALLOWANCE
         while not reader.at_end:

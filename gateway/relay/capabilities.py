@@ -6,8 +6,10 @@ those are looked at when a worker starts, now and then, and with every new conne
 """
 
 import asyncio
-import contextlib
+import re
 from dataclasses import dataclass
+
+import structlog
 
 from gateway.relay.client import DownstreamError
 from gateway.relay.pool import Pool
@@ -17,6 +19,11 @@ from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
 
 PROBE_INTERVAL = 60.0
+# Our own limit for one transaction.
+MAX_RECIPIENTS = 1000
+_RCPTMAX = re.compile(r"(?:^| )RCPTMAX=([1-9][0-9]{0,5})(?= |$)", re.IGNORECASE)
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +37,16 @@ class LoginOffer:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`size` in octets (RFC 1870), 8BITMIME (RFC 6152), DSN (RFC 3461), AUTH (RFC 4954)."""
+    """`size` in octets (RFC 1870), 8BITMIME (RFC 6152), DSN (RFC 3461), SMTPUTF8 (RFC 6531).
+
+    `recipients` is how many one transaction may have (RFC 9422), `login` where AUTH leads (RFC 4954).
+    """
 
     size: int
     eight_bit: bool = True
     dsn: bool = False
+    smtputf8: bool = False
+    recipients: int = MAX_RECIPIENTS
     login: LoginOffer | None = None
 
 
@@ -68,8 +80,13 @@ class Capabilities:
             await self.probe()
 
     async def _probe(self, endpoint: Endpoint, tls: Encrypt) -> None:
-        with contextlib.suppress(DownstreamError):
+        try:
             self._pool.release(await self._pool.open([endpoint], tls))
+        except DownstreamError:
+            pass  # whoever has mail for it will hear of that
+        except Exception:
+            # Nothing that one of them does may end the looking.
+            _log.exception("a downstream could not be asked what it can do", address=str(endpoint))
 
     def _common(self) -> Offer:
         known = [self._known(destination) for destination in self._destinations]
@@ -78,9 +95,11 @@ class Capabilities:
             return Offer(self._own_size, eight_bit=False)
         return Offer(
             min([self._own_size, *filter(None, map(_size, extensions))]),
-            all("8BITMIME" in each for each in extensions),
-            all("DSN" in each for each in extensions),
-            self._login(),
+            eight_bit=all("8BITMIME" in each for each in extensions),
+            dsn=all("DSN" in each for each in extensions),
+            smtputf8=all("SMTPUTF8" in each for each in extensions),
+            recipients=min([MAX_RECIPIENTS, *filter(None, map(_recipients, extensions))]),
+            login=self._login(),
         )
 
     def _login(self) -> LoginOffer | None:
@@ -98,8 +117,9 @@ class Capabilities:
         return tuple(each for each in first if all(each in other for other in others))
 
     def _known(self, destination: Destination) -> list[dict[str, str]]:
-        seen: dict[Endpoint, dict[str, str]] = self._pool.extensions
-        return [seen[endpoint] for endpoint in destination.endpoints if endpoint in seen]
+        """What each of its addresses can do that was ever reached: any of them may get the next mail."""
+        found = [self._pool.extensions(endpoint, destination.tls) for endpoint in destination.endpoints]
+        return [each for each in found if each is not None]
 
 
 def _keeps_passwords(destination: Destination) -> bool:
@@ -111,3 +131,9 @@ def _size(extensions: dict[str, str]) -> int:
     """A downstream's limit in octets, 0 if it has none or does not say."""
     value = extensions.get("SIZE", "")
     return int(value) if value.isascii() and value.isdigit() else 0
+
+
+def _recipients(extensions: dict[str, str]) -> int:
+    """A downstream's limit of recipients (RFC 9422 section 3.2), 0 if it has none or does not say."""
+    found = _RCPTMAX.search(extensions.get("LIMITS", ""))
+    return int(found[1]) if found else 0

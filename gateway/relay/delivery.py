@@ -24,8 +24,15 @@ from gateway.smtp.session import Session
 FINAL_REPLY_TIMEOUT = 600.0
 # The EHLO keyword that allows a parameter, where it is not the parameter's own.
 _EXTENSION_OF = {"BODY": "8BITMIME", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DSN", "ORCPT": "DSN"}
+# What may be left out where the downstream would not understand it: a size is advice, who submitted a
+# message is a remark, and content is sent as it came, whatever it was said to be.
+_DISPENSABLE = frozenset({"SIZE", "BODY", "AUTH"})
 
 _Recipient = tuple[Path, Parameters]
+
+
+class ExtensionMissing(DownstreamError):
+    """The downstream lacks what the message needs, which it was once seen to have."""
 
 
 class Delivery:
@@ -100,17 +107,21 @@ class Delivery:
         if kept is not None:
             try:
                 return await self._begin(kept, [recipient])
+            except ExtensionMissing:
+                # It was greeted before it could do what this message needs, as others may have been.
+                return await self._begin_anew([recipient], unused=True)
             except DownstreamError:
                 # It closed while it was idle, which is its right; it has not seen this mail.
                 self.abandon()
         return await self._begin_anew([recipient])
 
-    async def _begin_anew(self, recipients: list[_Recipient]) -> Reply:
-        """Open it on a fresh connection, at the first address where that can be done."""
+    async def _begin_anew(self, recipients: list[_Recipient], unused: bool = False) -> Reply:
+        """Open it on another connection, at the first address where that can be done."""
         return await self._pool.begin(
             self.destination.endpoints,
             self.destination.tls,
             functools.partial(self._begin, recipients=recipients),
+            unused=unused,
         )
 
     async def _begin(self, connection: ClientConnection, recipients: list[_Recipient]) -> Reply:
@@ -120,11 +131,12 @@ class Delivery:
         self._needs_reset = True
         identify, hostname = self.destination.identify, self._pool.hostname
         identity = await introduce(connection, self._session, identify, hostname)
-        commands = [
-            *identity,
-            self._mail(connection),
-            *(_rcpt(connection, recipient) for recipient in recipients),
-        ]
+        try:
+            commands = [*identity, *self._opening(connection, recipients)]
+        except ExtensionMissing:
+            self._needs_reset = bool(identity)
+            self.abandon()
+            raise
         replies = await self._exchange(connection, commands)
         if not connection.is_open:
             # 421 to any of them (RFC 5321 section 3.8): nothing it said holds any more.
@@ -137,6 +149,13 @@ class Delivery:
             return opened
         refused = next((reply for reply in replies[-len(recipients) :] if not reply.is_positive), None)
         return refused or replies[-1]
+
+    def _opening(self, connection: ClientConnection, recipients: list[_Recipient]) -> list[bytes]:
+        """The commands up to the last RCPT. Raises ExtensionMissing, and then nothing was said."""
+        return [
+            self._mail(connection),
+            *(_rcpt(connection, recipient) for recipient in recipients),
+        ]
 
     @staticmethod
     async def _exchange(connection: ClientConnection, commands: list[bytes]) -> list[Reply]:
@@ -224,9 +243,12 @@ def _rcpt(connection: ClientConnection, recipient: _Recipient) -> bytes:
 
 
 def _parameters(connection: ClientConnection, parameters: Parameters) -> bytes:
-    """Those of the client's parameters that this downstream understands, as the client gave them."""
-    return b"".join(
-        f" {keyword}={value}".encode("ascii")
-        for keyword, value in parameters.items()
-        if connection.offers(_EXTENSION_OF.get(keyword, keyword))
-    )
+    """The client's parameters as the client gave them. Raises ExtensionMissing."""
+    words = [b""]
+    for keyword, value in parameters.items():
+        extension = _EXTENSION_OF.get(keyword, keyword)
+        if connection.offers(extension):
+            words.append((keyword if value is None else f"{keyword}={value}").encode("utf-8"))
+        elif keyword not in _DISPENSABLE:
+            raise ExtensionMissing(f"{connection.endpoint}: does not offer {extension}")
+    return b" ".join(words)

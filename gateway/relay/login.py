@@ -68,10 +68,12 @@ class Login:
         endpoints: Sequence[Endpoint],
         tls: Encrypt,
         opening: Callable[[ClientConnection], Awaitable[T]],
+        *,
+        unused: bool = False,
     ) -> T:
         """What `opening` made of the connection. Raises DownstreamError if it is lost."""
         if not self._is_way(endpoints, tls):
-            return await self._pool.begin(endpoints, tls, opening)
+            return await self._pool.begin(endpoints, tls, opening, unused=unused)
         return await opening(await self._free())
 
     async def _free(self) -> ClientConnection:

@@ -47,8 +47,10 @@ class Connections(Protocol):
         endpoints: Sequence[Endpoint],
         tls: Encrypt,
         opening: Callable[[ClientConnection], Awaitable[T]],
+        *,
+        unused: bool = False,
     ) -> T:
-        """What `opening` made of a connection. Raises DownstreamError."""
+        """What `opening` made of a connection, `unused` by others if need be. Raises DownstreamError."""
 
     def release(self, connection: ClientConnection) -> None:
         """Take back a connection that is between transactions."""
@@ -68,14 +70,18 @@ class Pool:
         self._late: set[asyncio.Task[ClientConnection]] = set()
         self._resetting: set[ClientConnection] = set()
         self._breakers: defaultdict[Endpoint, Breaker] = defaultdict(Breaker)
-        # What each endpoint said last that it can do.
-        self.extensions: dict[Endpoint, dict[str, str]] = {}
+        # What was said last at the end of each way: some offer other things once they are encrypted.
+        self._extensions: dict[_Way, dict[str, str]] = {}
         self._greetings = 0
 
     @property
     def greetings(self) -> int:
         """How often an endpoint said something new about what it can do."""
         return self._greetings
+
+    def extensions(self, endpoint: Endpoint, tls: Encrypt) -> dict[str, str] | None:
+        """What an endpoint said last that it can do; `None` if it was never reached."""
+        return self._extensions.get((endpoint, tls))
 
     def take_kept(self, endpoints: Sequence[Endpoint], tls: Encrypt) -> ClientConnection | None:
         """A connection kept from an earlier message, if there is one that looks alive."""
@@ -110,17 +116,17 @@ class Pool:
         DownstreamError with what is wrong with each.
         """
         connecting = self._fresh if unused else self._next
-        causes = []
+        failures = []
         for endpoint in self._healthy_first(endpoints):
             breaker, now = self._breakers[endpoint], self._clock()
             if not breaker.admits(now):
-                causes.append(f"{endpoint}: {breaker.explain(now)}")
+                failures.append(DownstreamError(f"{endpoint}: {breaker.explain(now)}"))
                 continue
             try:
                 return await self._begin(endpoint, connecting(endpoint, tls), opening)
             except DownstreamError as error:
-                causes.append(str(error))
-        raise DownstreamError("; ".join(causes))
+                failures.append(error)
+        raise _in_one(failures)
 
     async def _begin(
         self,
@@ -147,9 +153,7 @@ class Pool:
 
     async def _fresh(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
         connection = await connect(endpoint, self.hostname, tls)
-        if self.extensions.get(endpoint) != connection.extensions:
-            self.extensions[endpoint] = connection.extensions
-            self._greetings += 1
+        self.note(endpoint, tls, connection.extensions)
         return connection
 
     async def _next(self, endpoint: Endpoint, tls: Encrypt) -> ClientConnection:
@@ -230,6 +234,12 @@ class Pool:
         now = self._clock()
         return sorted(endpoints, key=lambda endpoint: self._breakers[endpoint].rank(now))
 
+    def note(self, endpoint: Endpoint, tls: Encrypt, extensions: dict[str, str]) -> None:
+        """Remember what an endpoint said that it can do."""
+        if self._extensions.get((endpoint, tls)) != extensions:
+            self._extensions[endpoint, tls] = extensions
+            self._greetings += 1
+
     def _after_reset(
         self, connection: ClientConnection, timer: asyncio.TimerHandle, confirmed: "asyncio.Future[Reply]"
     ) -> None:
@@ -244,6 +254,13 @@ class Pool:
         way = (connection.endpoint, connection.tls)
         self._kept[way] = [entry for entry in self._kept[way] if entry[0] is not connection]
         connection.quit()
+
+
+def _in_one(failures: Sequence[DownstreamError]) -> DownstreamError:
+    """All of them; of their kind, where that is the same for all."""
+    kinds = {type(failure) for failure in failures}
+    kind = kinds.pop() if len(kinds) == 1 else DownstreamError
+    return kind("; ".join(map(str, failures)))
 
 
 async def _as_it_is(connection: ClientConnection) -> ClientConnection:

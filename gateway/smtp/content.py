@@ -1,11 +1,13 @@
 """Content on the wire: end of data, dot-stuffing, line endings (RFC 5321 sections 2.3.8, 4.5.2).
 
-`ContentReader` turns what a client sends after 354 into the octets of the message, `stuffed` turns
-them back. Only CRLF.CRLF ends the data; every other spelling of it is content, and as a bare CR or
-LF it is either refused or rewritten before anybody scans it. Whatever is handed on has no bare CR
-or LF and no line of NULs and a dot, so no receiver, however lenient, can find another end in it.
+`ContentReader` turns what a client sends after 354 into the octets of the message, `ChunkReader` what
+it sends in chunks (RFC 3030), and `stuffed` turns them into what goes behind DATA. Only CRLF.CRLF
+ends the data; every other spelling of it is content, and as a bare CR or LF it is either refused or
+rewritten before anybody scans it. Whatever is handed on has no bare CR or LF and no line of NULs and
+a dot, so no receiver, however lenient, can find another end in it.
 """
 
+import abc
 import enum
 import re
 from collections.abc import Iterable, Iterator
@@ -26,44 +28,33 @@ class BareNewline(enum.Enum):
     NORMALIZE = "normalize"
 
 
-class ContentReader:
-    """Recognises the end of data in octets that arrive in pieces of any size.
+class Reader(abc.ABC):
+    """Takes content in pieces of any size.
 
     `feed` returns the decoded content of the piece. Once the end was seen `at_end` is true and
-    `rest` holds what came behind it: the client's next commands. `must_refuse` is true once there
-    was a bare CR or LF that must not be rewritten, or a line of NULs and a dot, which nobody writes
-    but for smuggling.
+    `rest` holds what came behind it: the client's next commands. `room` is how many octets may be
+    fed at most, `None` for any number. `must_refuse` is true once there was a bare CR or LF that
+    must not be rewritten, or a line of NULs and a dot, which nobody writes but for smuggling.
     """
 
     def __init__(self, bare_newline: BareNewline) -> None:
         self.at_end = False
         self.rest = b""
+        self.room: int | None = None
         self.must_refuse = False
         self._normalize = bare_newline is BareNewline.NORMALIZE
-        # The CRLF of the DATA command itself: a dot in the very first line is at a line start, too.
-        self._held = b"\r\n"
-        self._skip = len(self._held)
         self._line = b"\n"
 
+    @abc.abstractmethod
     def feed(self, octets: bytes) -> bytes:
-        """The content in these octets, as far as it can be told from the end of data."""
-        octets = self._held + octets
-        end = octets.find(_END)
-        if end >= 0:
-            self.at_end = True
-            self.rest = octets[end + len(_END) :]
-            cut = end + 2
-        else:
-            cut = len(octets) - _undecided(octets)
-        self._held = octets[cut:]
-        return self._decode(octets[:cut])
+        """The content in these octets, as far as it can be told."""
 
-    def _decode(self, octets: bytes) -> bytes:
-        if not octets:
-            return octets
-        content = octets.replace(b"\r\n.", b"\r\n")
-        if self._skip:
-            content, self._skip = content[self._skip :], 0
+    @property
+    def _at_line_start(self) -> bool:
+        return self._line == b"\n"
+
+    def _check(self, content: bytes) -> bytes:
+        """The content with its line ends looked at; no piece ends between a CR and its LF."""
         pairs = content.count(b"\r\n")
         if content.count(b"\n") != pairs or content.count(b"\r") != pairs:
             if self._normalize:
@@ -84,6 +75,72 @@ class ContentReader:
                 return
         if content:
             self._line = b"\n" if content.endswith(b"\n") else b""
+
+
+class ContentReader(Reader):
+    """Content behind DATA: ends with a dot alone in its line, dots at line starts were doubled."""
+
+    def __init__(self, bare_newline: BareNewline) -> None:
+        super().__init__(bare_newline)
+        # The CRLF of the DATA command itself: a dot in the very first line is at a line start, too.
+        self._held = b"\r\n"
+        self._skip = len(self._held)
+
+    def feed(self, octets: bytes) -> bytes:
+        """The content in these octets, as far as it can be told from the end of data."""
+        octets = self._held + octets
+        end = octets.find(_END)
+        if end >= 0:
+            self.at_end = True
+            self.rest = octets[end + len(_END) :]
+            cut = end + 2
+        else:
+            cut = len(octets) - _undecided(octets)
+        self._held = octets[cut:]
+        return self._decode(octets[:cut])
+
+    def _decode(self, octets: bytes) -> bytes:
+        if not octets:
+            return octets
+        content = octets.replace(b"\r\n.", b"\r\n")
+        if self._skip:
+            content, self._skip = content[self._skip :], 0
+        return self._check(content)
+
+
+class ChunkReader(Reader):
+    """Content behind BDAT: as many octets as were announced, all of them content.
+
+    `begin` announces a chunk; `at_end` is true at the end of each. A message that does not end with
+    a line end gets one, for behind DATA it could not do without.
+    """
+
+    def __init__(self, bare_newline: BareNewline) -> None:
+        super().__init__(bare_newline)
+        self._held = b""
+        self._awaited = 0
+        self._is_last = False
+
+    def begin(self, size: int, is_last: bool) -> None:
+        """The next `size` octets are a chunk; the message ends with it if it is the last one."""
+        self.at_end = False
+        self.room = self._awaited = size
+        self._is_last = is_last
+
+    def feed(self, octets: bytes) -> bytes:
+        """The content in these octets, but for a CR whose LF may still come."""
+        chunk, self.rest = octets[: self._awaited], octets[self._awaited :]
+        self.room = self._awaited = self._awaited - len(chunk)
+        self.at_end = not self._awaited
+        return self._take(self._held + chunk, ends=self.at_end and self._is_last)
+
+    def _take(self, content: bytes, ends: bool) -> bytes:
+        cut = len(content) - 1 if content.endswith(b"\r") and not ends else len(content)
+        self._held = content[cut:]
+        content = self._check(content[:cut])
+        if ends and not self._at_line_start:
+            content += self._check(b"\r\n")
+        return content
 
 
 def normalized(octets: bytes) -> bytes:

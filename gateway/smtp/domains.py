@@ -1,12 +1,15 @@
 """Which domains we relay for, and which entry of such a list covers a recipient's domain.
 
 An entry is a domain (`example.com`), all subdomains of one (`.example.com`, not the domain itself),
-an address literal (`[192.0.2.1]`), or `*` for every domain. Only the domain is ever looked at: what
-a local part such as `user%elsewhere` means is the downstream's business.
+an address literal (`[192.0.2.1]`), or `*` for every domain. On either side a name may be written
+in UTF-8 or in ASCII (`idn`). Only the domain is ever looked at: what a local part such as
+`user%elsewhere` means is the downstream's business.
 """
 
 import re
 from collections.abc import Iterable, Sequence
+
+from gateway.smtp.idn import to_ascii
 
 ANY = "*"
 _ENTRY = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[!-Z^-~]+\]", re.IGNORECASE)
@@ -15,7 +18,7 @@ _ENTRY = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[!-Z^-~]+\]", re.IGNOR
 def check_domains(domains: Iterable[str]) -> None:
     """Raise ValueError for an entry that could never match anything."""
     for entry in domains:
-        if not _ENTRY.fullmatch(entry):
+        if not _ENTRY.fullmatch(_spelled(entry)):
             raise ValueError(
                 f'{entry!r} is not a domain; allowed: "example.com", ".example.com" for its subdomains,'
                 ' "[192.0.2.1]" or "*" for any'
@@ -32,8 +35,16 @@ def match_domain(domains: Sequence[str], domain: str) -> str | None:
     """
     if not domain:
         return next((entry for entry in domains if entry != ANY), domains[0] if domains else None)
-    domain = domain.lower()
-    return next((entry for entry in domains if _covers(entry.lower(), domain)), None)
+    spelled = _spelled(domain)
+    return next((entry for entry in domains if spelled and _covers(_spelled(entry), spelled)), None)
+
+
+def _spelled(domain: str) -> str:
+    """As it is compared; empty for what is no domain in any spelling."""
+    try:
+        return to_ascii(domain)
+    except ValueError:
+        return ""
 
 
 def _covers(entry: str, domain: str) -> bool:

@@ -19,3 +19,8 @@ class Envelope:
     recipient: Path | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     recipient_parameters: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def is_internationalized(self) -> bool:
+        """Whether the client said that this message may need SMTPUTF8 all the way (RFC 6531)."""
+        return "SMTPUTF8" in self.parameters

@@ -110,6 +110,15 @@ def test_early_stages_can_decide(letters: Path, arguments: list[str], status: in
     assert json.loads(result.stdout)["reason"] == reason
 
 
+def test_addresses_may_be_beyond_ascii(letters: Path):
+    result = scan(
+        letters, "--json", "--sender", "jürgen@bücher.example", "--recipient", "ü@our.example", "clean.eml"
+    )
+    record = json.loads(result.stdout)
+    assert (result.returncode, record["verdict"]) == (0, "accepted")
+    assert (record["reverse_path"], record["recipients"]) == ("jürgen@bücher.example", ["ü@our.example"])
+
+
 def test_a_policy_that_only_warns_lets_pass(letters: Path):
     with (letters / "sluicegate.toml").open("a") as config:
         config.write('[policies.subject]\nmode = "warn"\n')
@@ -133,7 +142,7 @@ def test_mail_that_may_pass_unscanned_says_so(letters: Path):
         ["plugins"],
         ["--client", "localhost", "clean.eml"],
         ["--sender", "nobody", "clean.eml"],
-        ["--sender", "ü@b.example", "clean.eml"],
+        ["--sender", "ü@b.example@c", "clean.eml"],
         ["--recipient", "a@b@c", "clean.eml"],
     ],
 )

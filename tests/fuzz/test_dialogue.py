@@ -27,7 +27,19 @@ COMMANDS = [
         b"MAIL FROM:<> SIZE=10 BODY=8BITMIME",
     ),
     *(b"RCPT TO:<u1@our.example>", b"RCPT TO:<x@victim.example>", b"RCPT TO:<postmaster>", b"RSET", b"NOOP"),
-    *(b"DATA", b"QUIT", b"VRFY x", b"HELP", b"STARTTLS", b"AUTH PLAIN x", b"BDAT 5 LAST", b"EXPN x", b""),
+    *(
+        b"DATA",
+        b"QUIT",
+        b"VRFY x",
+        b"HELP",
+        b"STARTTLS",
+        b"AUTH PLAIN x",
+        b"BDAT 5 LAST",
+        b"BDAT 3",
+        b"BDAT x",
+        b"EXPN x",
+        b"",
+    ),
 ]
 # What gets somewhere, and more often than chance would.
 WAYS = [
@@ -63,6 +75,8 @@ DAMAGE = [
     b"\x80",
     b"\xff",
 ]
+
+_CHUNK = re.compile(rb"BDAT +(\d{1,9})(?: +LAST)?")
 
 lines = st.one_of(
     st.sampled_from(COMMANDS).map(lambda line: [line]), st.sampled_from(WAYS), st.sampled_from(WAYS)
@@ -129,6 +143,10 @@ def assert_in_order(session: bytes, answers: Sequence[Answer]) -> None:
             _, end, session = (b"\r\n" + session).partition(END)
             assert end
             assert remaining.pop(0).code in {250, 550}
+        elif verb.startswith(b"BDAT"):
+            # A chunk is taken whole; without a usable size there is nothing to go on with.
+            chunk = _CHUNK.fullmatch(verb)
+            session = session[int(chunk[1]) :] if chunk else b""
         if len(remaining) == 1 and remaining[0].code == 421:
             # Enough is enough.
             remaining.clear()

@@ -44,7 +44,16 @@ def test_every_fact_can_be_given():
     assert tx.trace == b"Received: x\r\n"
 
 
-@pytest.mark.parametrize("text", ["a", "a@b@c", "a@b> x", "a\r\n@b", "ü@b"])
+def test_an_address_may_be_beyond_ascii():
+    tx = transaction(reverse_path="jürgen@bücher.example", recipients=["ü@example.com"])
+    assert (tx.envelope.reverse_path.local_part, tx.envelope.reverse_path.domain) == (
+        "jürgen",
+        "bücher.example",
+    )
+    assert [str(recipient) for recipient in tx.envelope.recipients] == ["ü@example.com"]
+
+
+@pytest.mark.parametrize("text", ["a", "a@b@c", "a@b> x", "a\r\n@b", "ü＠b"])
 def test_what_is_no_address_is_refused(text: str):
     with pytest.raises(PathError):
         transaction(recipients=[text])

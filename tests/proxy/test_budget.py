@@ -12,11 +12,12 @@ from gateway.proxy.budget import (
     TOO_MANY_ERRORS,
     Budget,
 )
-from gateway.proxy.dialogue import MAX_RECIPIENTS
+from gateway.relay.capabilities import MAX_RECIPIENTS, Offer
 from gateway.smtp.reply import Reply
 from tests.client import Client
 from tests.fakes.mta import FakeMTA, say
 from tests.proxy.conftest import GatewayStarter
+from tests.proxy.running import offering
 
 ERROR = Reply.of(550, "5.1.1", "No")
 DEFERRAL = Reply.of(450, "4.2.0", "Later")
@@ -154,8 +155,7 @@ async def test_recipients_beyond_all_measure_end_it(
     start_gateway: GatewayStarter, mta: FakeMTA, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(gateway.proxy.budget, "MAX_DEFERRALS", 30)
-    monkeypatch.setattr(gateway.proxy.dialogue, "MAX_RECIPIENTS", 1)
-    running = await start_gateway()
+    running = await start_gateway(capabilities=offering(Offer(50_000, recipients=1)))
     async with Client(running.port) as client:
         await client.open(U1)
         client.say(b"RCPT TO:<u2@our.example>\r\n" * 1000)

@@ -14,9 +14,11 @@ U1 = "u1@our.example"
 @pytest.mark.parametrize(
     ("offer", "lines"),
     [
-        (Offer(1000), ["SIZE 1000", "8BITMIME"]),
-        (Offer(1000, eight_bit=False), ["SIZE 1000"]),
-        (Offer(1000, dsn=True), ["SIZE 1000", "8BITMIME", "DSN"]),
+        (Offer(1000), ["SIZE 1000", "8BITMIME", "LIMITS RCPTMAX=1000"]),
+        (Offer(1000, eight_bit=False), ["SIZE 1000", "LIMITS RCPTMAX=1000"]),
+        (Offer(1000, dsn=True), ["SIZE 1000", "8BITMIME", "DSN", "LIMITS RCPTMAX=1000"]),
+        (Offer(1000, smtputf8=True), ["SIZE 1000", "8BITMIME", "SMTPUTF8", "LIMITS RCPTMAX=1000"]),
+        (Offer(1000, recipients=7), ["SIZE 1000", "8BITMIME", "LIMITS RCPTMAX=7"]),
     ],
 )
 async def test_what_is_offered(start_gateway: GatewayStarter, offer: Offer, lines: list[str]):
@@ -24,7 +26,7 @@ async def test_what_is_offered(start_gateway: GatewayStarter, offer: Offer, line
     async with Client(gateway.port) as client:
         answer = await client.ask("EHLO c.example")
         said = {line[4:] for line in answer.lines[1:]}
-        assert said == {"PIPELINING", "ENHANCEDSTATUSCODES", "PRDR", *lines}
+        assert said == {"PIPELINING", "ENHANCEDSTATUSCODES", "CHUNKING", "PRDR", *lines}
 
 
 async def test_a_message_too_big_for_the_downstream_is_refused_at_mail(

@@ -38,7 +38,14 @@ def capabilities(pool: Pool, *destinations: list[str], tls: Encrypt = "may") -> 
         (["SIZE 0", "8BITMIME"], Offer(OURS, eight_bit=True)),
         (["SIZE", "DSN"], Offer(OURS, eight_bit=False, dsn=True)),
         (["SIZE much"], Offer(OURS, eight_bit=False)),
-        (["CHUNKING", "BINARYMIME", "SMTPUTF8", "AUTH GSSAPI"], Offer(OURS, eight_bit=False)),
+        (["CHUNKING", "BINARYMIME", "AUTH GSSAPI"], Offer(OURS, eight_bit=False)),
+        (["8BITMIME", "SMTPUTF8"], Offer(OURS, smtputf8=True)),
+        (["LIMITS RCPTMAX=50"], Offer(OURS, eight_bit=False, recipients=50)),
+        (["limits MAILMAX=2 rcptmax=50 RCPTDOMAINMAX=1"], Offer(OURS, eight_bit=False, recipients=50)),
+        (["LIMITS RCPTMAX=5000"], Offer(OURS, eight_bit=False)),
+        (["LIMITS RCPTMAX=0"], Offer(OURS, eight_bit=False)),
+        (["LIMITS RCPTMAX=1000000"], Offer(OURS, eight_bit=False)),
+        (["LIMITS XRCPTMAX=5 RCPTMAX=5x RCPTMAX"], Offer(OURS, eight_bit=False)),
         ([], Offer(OURS, eight_bit=False)),
     ],
 )
@@ -82,6 +89,29 @@ async def test_a_spare_address_that_is_down_takes_nothing_away(pool: Pool):
             known = capabilities(pool, [nobody.address, mta.address])
             await known.probe()
             assert known.offer() == Offer(OURS, eight_bit=True, dsn=True)
+
+
+async def test_an_entry_can_do_what_all_its_known_addresses_can(pool: Pool):
+    async with (
+        FakeMTA(extensions=["SMTPUTF8", "DSN", "LIMITS RCPTMAX=20"]) as able,
+        FakeMTA(extensions=["DSN", "LIMITS RCPTMAX=10"]) as spare,
+    ):
+        known = capabilities(pool, [able.address, spare.address])
+        await known.probe()
+        assert known.offer() == Offer(OURS, eight_bit=False, dsn=True, recipients=10)
+
+
+async def test_ways_to_an_address_are_known_apart(pool: Pool):
+    """Some servers offer other things once the way is encrypted."""
+    async with FakeMTA(extensions=["8BITMIME", "SMTPUTF8"]) as mta:
+        endpoint = Endpoint.parse(mta.address)
+        router = Router([Destination(("a.example",), (endpoint,), tls=tls) for tls in ("off", "may")])
+        known = Capabilities(pool, router, OURS)
+        (await pool.open([endpoint], "off")).quit()
+        assert known.offer() == Offer(OURS, eight_bit=False)
+        mta.extensions = ("8BITMIME",)
+        (await pool.open([endpoint], "may")).quit()
+        assert known.offer() == Offer(OURS)
 
 
 async def test_a_new_connection_is_looked_at_as_well(pool: Pool):
@@ -155,5 +185,5 @@ async def test_passwords_go_only_where_nobody_can_listen(
     pool: Pool, address: str, tls: Encrypt, offered: bool
 ):
     known = capabilities(pool, [address], tls=tls)
-    pool.extensions[Endpoint.parse(address)] = {"AUTH": "PLAIN"}
+    pool.note(Endpoint.parse(address), tls, {"AUTH": "PLAIN"})
     assert bool(mechanisms(known)) is offered

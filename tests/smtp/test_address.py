@@ -1,13 +1,13 @@
 """Paths: the octets that are judged are the octets that were received, or there is no path."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.smtp.address import (
-    MAX_DOMAIN,
     MAX_PATH,
     NULL_PATH,
     Path,
@@ -16,6 +16,7 @@ from gateway.smtp.address import (
     parse_forward_path,
     parse_reverse_path,
 )
+from gateway.smtp.idn import MAX_DOMAIN, to_ascii
 
 PARSERS = (parse_forward_path, parse_reverse_path)
 
@@ -39,6 +40,15 @@ PARSERS = (parse_forward_path, parse_reverse_path)
         (b"<a@localhost>", "a", "localhost"),
         (b"<a@1.2.3.4>", "a", "1.2.3.4"),
         (b"<%s@our.example>" % (b"l" * 64), "l" * 64, "our.example"),
+        (b"<\xc3\xbc@a.example>", "ü", "a.example"),
+        (b"<u\xcc\x88@a.example>", "u\u0308", "a.example"),
+        (b'<"j \xc3\xbc \\""@a.example>', '"j ü \\""', "a.example"),
+        ("<faß.straße@our.example>".encode(), "faß.straße", "our.example"),
+        ("<χρήστης@παράδειγμα.example>".encode(), "χρήστης", "παράδειγμα.example"),
+        ("<用户@例子.广告>".encode(), "用户", "例子.广告"),
+        ("<x@BÜCHER.example>".encode(), "x", "BÜCHER.example"),
+        ("<😀@our.example>".encode(), "😀", "our.example"),
+        ("<a\u200cb@our.example>".encode(), "a\u200cb", "our.example"),
         (b"<%s@our.example>" % (b"l" * 256), "l" * 256, "our.example"),
     ],
 )
@@ -113,10 +123,43 @@ def test_a_mailbox_is_kept_as_received(octets: bytes, local_part: str, domain: s
         # Beyond ASCII; nothing is normalised into an "@"
         b"<henry\xe2\x85\xa3@our.example>",
         b"<x\xef\xbc\xa0victim.example@our.example>",
-        b"<\xc3\xbc@a.example>",
+        b"<x@our\xef\xbc\x8eexample>",
+        b"<x@our\xe3\x80\x82example>",
+        "<faß@\u212aunde.example>".encode(),
+        "<\u037e@our.example>".encode(),
+        "<a\u00a0b@our.example>".encode(),
+        "<a\u2026b@our.example>".encode(),
+        # Overlong, surrogates, beyond Unicode, broken off
         b"<\xc0\xaf@a.example>",
+        b"<\xc1\xbf@a.example>",
+        b"<\xe0\x80\xaf@a.example>",
+        b"<\xf0\x80\x80\xaf@a.example>",
         b"<\xed\xa0\x80@a.example>",
-        b"<x@\xc3\xbc.example>",
+        b"<\xf4\x90\x80\x80@a.example>",
+        b"<\xf5\x80\x80\x80@a.example>",
+        b"<\xc3@a.example>",
+        b"<\xbc@a.example>",
+        b'<"\xc3"@a.example>',
+        b'<"\\\xc3\xbc"@a.example>',
+        # Control characters and line ends beyond ASCII
+        b"<a\xc2\x80@a.example>",
+        b"<a\xc2\x85@a.example>",
+        b"<a\xc2\x9f@a.example>",
+        b"<a\xe2\x80\xa8@a.example>",
+        b'<"a\xe2\x80\xa9"@a.example>',
+        # Domains that would become other ones
+        "<x@straße.example>".encode(),
+        "<x@bu\u0308cher.example>".encode(),
+        "<x@b\u00adü.example>".encode(),
+        "<x@b\u200dü.example>".encode(),
+        "<x@xn--ü.example>".encode(),
+        "<x@א1.example>".encode(),
+        "<x@-ü.example>".encode(),
+        "<x@ü-.example>".encode(),
+        "<x@{}.example>".format("ü" * 64).encode(),
+        "<x@{}.example>".format("ü" * 63).encode(),
+        "<x@[ü]>".encode(),
+        "<@ü.example:x@our.example>".encode(),
         # Over the limits
         b"<x@%s>" % (b"a" * 64),
         b"<x@%s.b>" % b".".join([b"a" * 63] * 4),
@@ -235,6 +278,7 @@ def test_the_longest_of_everything_fits():
         ("a@b.example", Path("a", "b.example")),
         ("postmaster", Path("postmaster", "")),
         ("a@[192.0.2.1]", Path("a", "[192.0.2.1]")),
+        ("ü@b.example", Path("ü", "b.example")),
     ],
 )
 def test_people_write_addresses_without_brackets(text: str, path: Path):
@@ -242,7 +286,7 @@ def test_people_write_addresses_without_brackets(text: str, path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "<a@b>", "a@b> <c@d", "ü@b.example", "a@\ud800", "a@b\r\n", " a@b", ">"]
+    "text", ["a", "<a@b>", "a@b> <c@d", "ü＠b.example", "a@\ud800", "a@b\r\n", " a@b", ">"]
 )
 def test_what_people_write_can_be_wrong(text: str):
     with pytest.raises(PathError):
@@ -270,6 +314,18 @@ NASTY = st.sampled_from(
         b"[",
         b"]",
         b"\xff",
+        b"\xc3\xbc",
+        b"\xc3",
+        b"\xbc",
+        b"\xef\xbc\xa0",
+        b"\xe3\x80\x82",
+        b"\xef\xbc\x8e",
+        b"\xc2\x85",
+        b"\xe2\x80\xa8",
+        b"\xed\xa0\x80",
+        b"\xc0\xae",
+        b"\xcc\x88",
+        b"xn--",
     ]
 )
 octets = st.one_of(st.binary(max_size=80), st.lists(NASTY, max_size=14).map(b"".join))
@@ -284,7 +340,37 @@ def test_a_path_is_always_safe_to_send(argument: bytes):
         except PathError:
             continue
         assert argument.endswith(rest)
-        assert all(32 <= octet <= 126 for octet in path.octets)
+        assert all(octet >= 32 and octet != 127 for octet in path.octets)
+        assert_means_one_thing(path)
         # Whoever reads the octets back, reads the same mailbox, and no source route before it.
         assert parse(b"<%s>" % path.octets) == (path, b"")
         assert argument[: len(argument) - len(rest)].endswith(path.octets + b">")
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+@example("ü", "bücher.example")
+@example("a", "K.example")
+def test_an_address_beyond_ascii_is_kept_or_refused(local_part: str, domain: str):
+    octets = f"<{local_part}@{domain}>".encode("utf-8", "surrogatepass")
+    try:
+        path, rest = parse_forward_path(octets)
+    except PathError:
+        return
+    assert b"<%s>" % path.octets + rest == octets
+    assert_means_one_thing(path)
+
+
+def assert_means_one_thing(path: Path) -> None:
+    """Whoever decodes or normalises it, finds no ASCII where there was none, and the same domain."""
+    text = path.octets.decode("utf-8")
+    assert text == str(path)
+    assert path.is_ascii is text.isascii()
+    for character in text:
+        if not character.isascii():
+            assert not any(map(str.isascii, unicodedata.normalize("NFKC", character)))
+            assert unicodedata.category(character) not in {"Cc", "Cs", "Zl", "Zp"}
+    if not path.domain.isascii():
+        spelled = to_ascii(path.domain)
+        assert spelled.count(".") == path.domain.count(".")
+        assert spelled.encode("ascii").decode("idna") == path.domain.lower()
+        assert to_ascii(spelled) == spelled

@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 
 from gateway.smtp.address import NULL_PATH, Path
 from gateway.smtp.command import (
+    MAX_CHUNK,
+    Chunk,
     Command,
     CommandError,
+    announces_chunk,
+    parse_bdat,
     parse_command,
     parse_helo,
     parse_mail,
@@ -86,6 +90,7 @@ def test_other_helo_names_are_refused(argument: bytes):
         (b"FROM: <u1@our.example>", OURS, {}),
         (b"FROM:<u1@our.example> SIZE=10 BODY=8BITMIME", OURS, {"SIZE": "10", "BODY": "8BITMIME"}),
         (b"FROM:<u1@our.example>  size=10  smtputf8", OURS, {"SIZE": "10", "SMTPUTF8": None}),
+        (b"FROM:<\xc3\xbc@a.example> SMTPUTF8", Path("ü", "a.example"), {"SMTPUTF8": None}),
         (b"FROM:<> AUTH=<>", NULL_PATH, {"AUTH": "<>"}),
         (b"FROM:<> AUTH=e+3Dmc2@x", NULL_PATH, {"AUTH": "e+3Dmc2@x"}),
     ],
@@ -106,14 +111,16 @@ def test_mail_has_a_path_and_parameters(argument: bytes, path: Path, parameters:
         (b"FROM:<>SIZE=1", "501 5.1.7"),
         (b"FROM:<=?utf-8?q?a=0d=0aDATA=0d=0a?=@a.example>x", "501 5.1.7"),
         (b"FROM:<=?utf-8?q?a DATA?=@a.example>", "501 5.1.7"),
-        (b"FROM:<\xc3\xbc@a.example> SMTPUTF8", "501 5.1.7"),
+        (b"FROM:<\xc0\xaf@a.example> SMTPUTF8", "501 5.1.7"),
         (b"FROM:<> SIZE=", "501 5.5.4"),
         (b"FROM:<> =1", "501 5.5.4"),
         (b"FROM:<> SIZE=1=2", "501 5.5.4"),
         (b"FROM:<> SIZE=1 SIZE=2", "501 5.5.4"),
         (b"FROM:<> size=1 SIZE=1", "501 5.5.4"),
         (b"FROM:<> -X", "501 5.5.4"),
-        (b"FROM:<> SIZE=\xc2\xb2", "501 5.5.4"),
+        (b"FROM:<> ENVID=\xb2", "501 5.5.4"),
+        (b"FROM:<> ENVID=\xc0\xaf", "501 5.5.4"),
+        (b"FROM:<> ENVID=a\xc2\x85b", "501 5.5.4"),
     ],
 )
 def test_a_malformed_mail_is_refused(argument: bytes, reply: str):
@@ -157,11 +164,63 @@ def test_what_is_no_size_is_refused(value: str | None):
     assert refusal_of(parse_size, {"SIZE": value}).startswith("501 5.5.4 ")
 
 
+@pytest.mark.parametrize(
+    ("argument", "chunk"),
+    [
+        (b"0", Chunk(0, False)),
+        (b"0 LAST", Chunk(0, True)),
+        (b"86 last", Chunk(86, True)),
+        (b"0000000086  LAST", Chunk(86, True)),
+        (b"%d" % MAX_CHUNK, Chunk(MAX_CHUNK, False)),
+    ],
+)
+def test_a_chunk_has_a_size_and_may_be_the_last(argument: bytes, chunk: Chunk):
+    assert parse_bdat(argument) == chunk
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        b"",
+        b"abc",
+        b"-1",
+        b"+1",
+        b"1 2",
+        b"1 LAST LAST",
+        b"1LAST",
+        b"LAST",
+        b"1 \xc2\xb2",
+        b"\xc2\xb2",
+        b"0x1",
+        b"1.0",
+        b"%d" % (MAX_CHUNK + 1),
+        b"9" * 20,
+        b"9" * 30,
+        b"0" * 11,
+        b"1\tLAST",
+    ],
+)
+def test_a_chunk_without_a_usable_size_is_refused(argument: bytes):
+    assert refusal_of(parse_bdat, argument).startswith("501 5.5.4 ")
+
+
+@pytest.mark.parametrize("line", [b"BDAT", b"bdat 5", b"BDAT\t5", b"BDAT\x005", b" BDAT 5", b"BDAT5"])
+def test_a_line_that_could_announce_a_chunk_is_known(line: bytes):
+    assert announces_chunk(line)
+
+
+@pytest.mark.parametrize("line", [b"", b"DATA", b"NOOP BDAT 5", b"BDA T"])
+def test_other_lines_announce_none(line: bytes):
+    assert not announces_chunk(line)
+
+
 @given(st.binary(max_size=200))
 def test_whatever_a_client_sends_the_answer_is_a_value_or_a_permanent_reply(octets: bytes):
     for prefix, parse in (
         (b"", parse_command),
         (b"", parse_helo),
+        (b"", parse_bdat),
+        (b"1", parse_bdat),
         (b"FROM:<", parse_mail),
         (b"FROM:<> ", parse_mail),
         (b"TO:<", parse_rcpt),

@@ -47,6 +47,44 @@ def test_anything_else_is_not_covered(domain: str) -> None:
     assert match_domain(OURS, domain) is None
 
 
+@pytest.mark.parametrize(
+    "entry", ["bücher.example", "BÜCHER.Example", "xn--bcher-kva.example", "XN--BCHER-KVA.example"]
+)
+@pytest.mark.parametrize(
+    "domain", ["bücher.example", "Bücher.EXAMPLE", "xn--bcher-kva.example", "Xn--Bcher-Kva.example"]
+)
+def test_a_domain_is_the_same_in_utf_8_and_in_ascii(entry: str, domain: str) -> None:
+    assert match_domain([entry], domain) == entry
+    assert match_domain([f".{entry}"], f"ü.{domain}") == f".{entry}"
+    assert match_domain([f".{entry}"], domain) is None
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "ｅxample.com",
+        "example．com",
+        "example。com",
+        "e\u200dxample.com",
+        "\u212ai.example",
+        "ex\u00adample.com",
+        "bu\u0308cher.example",
+        "bücher。example",
+        "buecher.example",
+        "bucher.example",
+        "xn--bcher-kvb.example",
+    ],
+)
+def test_no_domain_looks_like_another(domain: str) -> None:
+    assert match_domain(["example.com", "ki.example", "bücher.example"], domain) is None
+
+
+def test_what_is_no_domain_is_not_any_domain() -> None:
+    assert match_domain(["*"], "bücher.example") == "*"
+    assert match_domain(["*"], "straße.example") is None
+    assert match_domain(["*"], "ü" * 64) is None
+
+
 def test_the_entry_may_have_any_case() -> None:
     assert match_domain(["Example.COM"], "example.com") == "Example.COM"
 
@@ -90,7 +128,18 @@ def test_nobody_relays_for_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [*OURS, "*", "localhost", "xn--bcher-kva.example", "_x.example", "[IPv6:::1]"]
+    "entry",
+    [
+        *OURS,
+        "*",
+        "localhost",
+        "xn--bcher-kva.example",
+        "_x.example",
+        "[IPv6:::1]",
+        "bücher.example",
+        ".BÜCHER.example",
+        "日本.example",
+    ],
 )
 def test_what_can_match_is_allowed(entry: str) -> None:
     check_domains([entry])
@@ -98,7 +147,24 @@ def test_what_can_match_is_allowed(entry: str) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    ["", ".", "*.example.com", "@example.com", "example.com.", "a..b", "bücher.example", "[]", "[a]b", "a b"],
+    [
+        "",
+        ".",
+        "*.example.com",
+        "@example.com",
+        "example.com.",
+        "a..b",
+        "[]",
+        "[a]b",
+        "a b",
+        "straße.example",
+        "a。b",
+        "x＠y.example",
+        "b\u200du.example",
+        f"{'ü' * 64}.example",
+        "[ü]",
+        "ü*.example",
+    ],
 )
 def test_what_could_never_match_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="is not a domain; allowed"):

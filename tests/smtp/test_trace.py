@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes, policy
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv6Address, ip_address
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.smtp.address import Path
+from gateway.smtp.address import NULL_PATH, Path, PathError, parse_address
+from gateway.smtp.command import Parameters
+from gateway.smtp.envelope import Envelope
 from gateway.smtp.header import split_fields
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.trace import received_field
@@ -18,23 +21,29 @@ from policies.testing import session
 
 WHEN = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 ANNA = Path("anna", "our.example")
+UTF8 = {"SMTPUTF8": None}
 
 # RFC 5321 section 4.4, as far as we write it.
 RECEIVED = re.compile(
     r"Received: from (?P<helo>[!-~]+) \((?P<name>[!-~]+) \[(?P<address>[0-9a-fA-F:.IPv]+)\]\)"
-    r" by (?P<by>\S+) \(Sluicegate\) with (?P<protocol>E?SMTPS?A?) id (?P<id>[0-9A-Z-]+)"
+    r" by (?P<by>\S+) \(Sluicegate\) with (?P<protocol>(?:E|UTF8)?SMTPS?A?) id (?P<id>[0-9A-Z-]+)"
     r"(?: for <(?P<recipient>.+)>)?; (?P<date>[^;]+)\r\n"
 )
 
 
 def field(
-    sender: Session, *recipients: Path, hostname: str = "mx.our.example", when: datetime = WHEN
+    sender: Session,
+    *recipients: Path,
+    hostname: str = "mx.our.example",
+    when: datetime = WHEN,
+    parameters: Parameters = MappingProxyType({}),
 ) -> bytes:
-    return received_field(sender, hostname, "7K3F-Q2MD", recipients, when)
+    envelope = Envelope(NULL_PATH, recipients, parameters=parameters)
+    return received_field(sender, hostname, "7K3F-Q2MD", envelope, when)
 
 
 def parts(octets: bytes) -> dict[str, str]:
-    found = RECEIVED.fullmatch(octets.decode("ascii").replace("\r\n\t", " "))
+    found = RECEIVED.fullmatch(octets.decode().replace("\r\n\t", " "))
     assert found is not None, octets
     return found.groupdict()
 
@@ -62,6 +71,29 @@ def test_the_protocol_has_the_name_of_rfc_3848(
     esmtp: bool, tls: TLS | None, authenticated: str | None, protocol: str
 ):
     assert parts(field(session(esmtp=esmtp, tls=tls, authenticated=authenticated)))["protocol"] == protocol
+
+
+@pytest.mark.parametrize(
+    ("esmtp", "tls", "authenticated", "protocol"),
+    [
+        (True, None, None, "UTF8SMTP"),
+        (True, TLS("TLSv1.3", "x"), None, "UTF8SMTPS"),
+        (True, None, "anna", "UTF8SMTPA"),
+        (True, TLS("TLSv1.3", "x"), "anna", "UTF8SMTPSA"),
+        (False, None, None, "SMTP"),
+    ],
+)
+def test_with_smtputf8_it_has_the_name_of_rfc_6531(
+    esmtp: bool, tls: TLS | None, authenticated: str | None, protocol: str
+):
+    octets = field(session(esmtp=esmtp, tls=tls, authenticated=authenticated), parameters=UTF8)
+    assert parts(octets)["protocol"] == protocol
+
+
+def test_an_address_beyond_ascii_is_named_where_utf_8_was_agreed_on():
+    recipient = Path("jürgen", "bücher.example")
+    assert b"\r\n\tfor <j\xc3\xbcrgen@b\xc3\xbccher.example>;" in field(session(), recipient, parameters=UTF8)
+    assert parts(field(session(), recipient))["recipient"] is None
 
 
 @pytest.mark.parametrize(
@@ -144,11 +176,22 @@ def test_any_recipient_stays_in_its_place(recipient: Path):
     assert_is_one_field(octets)
 
 
+@given(st.text(max_size=30))
+def test_no_address_beyond_ascii_ends_its_line(local_part: str):
+    try:
+        recipient = parse_address(f"{local_part}@our.example")
+    except PathError:
+        return
+    octets = field(session(), recipient, parameters=UTF8)
+    assert parts(octets)["recipient"] == str(recipient)
+    assert_is_one_field(octets)
+
+
 def assert_is_one_field(octets: bytes) -> None:
     """By our parser, by Python's two, and for whoever splits lines."""
     assert [(each.name, each.end) for each in split_fields(octets + b"\r\n")] == [("received", len(octets))]
     for reader in (policy.compat32, policy.SMTP):
         assert message_from_bytes(octets + b"\r\nbody", policy=reader).keys() == ["Received"]
-    first, *others = octets.decode("ascii").splitlines()
+    first, *others = octets.decode().splitlines()
     assert first.startswith("Received: ")
     assert all(line.startswith("\t") for line in others)

@@ -45,6 +45,7 @@ WORDS = [
 ]
 
 _UNSAFE = re.compile(rb"[^ -~]")
+_CONTROL = re.compile(rb"[\0-\x1f\x7f]")
 
 
 def fuzz(octets: bytes) -> None:
@@ -72,7 +73,8 @@ def _check_path_command(verb: str, argument: bytes) -> None:
     parse, keyword = (parse_mail, b"FROM:") if verb == "MAIL" else (parse_rcpt, b"TO:")
     path, parameters = parse(argument)
     said = keyword + b"<%s>" % path.octets + _spelled(parameters)
-    assert not _UNSAFE.search(said)
+    assert not _CONTROL.search(said)
+    said.decode("utf-8")
     # Nothing was decoded on the way: what is passed on is what was received.
     assert path.octets in argument
     assert parse(said) == (path, parameters)
