@@ -16,7 +16,20 @@ from gateway.proxy.admission import Admission, Limit
 from gateway.proxy.budget import Budget
 from gateway.proxy.certificate import Certificate, negotiated
 from gateway.proxy.chunking import received
-from gateway.proxy.dialogue import CANNOT_VERIFY, NO_ARGUMENT, OK, START_CONTENT, START_TLS, Dialogue
+from gateway.proxy.dialogue import Dialogue
+from gateway.proxy.replies import (
+    CANNOT_VERIFY,
+    HELP,
+    NO_ARGUMENT,
+    NOT_IMPLEMENTED,
+    NOT_RECOGNIZED,
+    NOT_SMTP,
+    OK,
+    SHUTTING_DOWN,
+    START_CONTENT,
+    START_TLS,
+    TIMED_OUT,
+)
 from gateway.proxy.service import Service
 from gateway.proxy.stream import ClientStream, LineTooLong
 from gateway.smtp.authentication import MAX_LINE as MAX_ANSWER
@@ -34,13 +47,6 @@ from gateway.smtp.proxy_protocol import Origin
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session, plain
 from gateway.spool import Spool
-
-NOT_RECOGNIZED = Reply.of(500, "5.5.2", "Command not recognized")
-NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
-TIMED_OUT = Reply.of(421, "4.4.2", "Timed out, closing the connection")
-SHUTTING_DOWN = Reply.of(421, "4.3.2", "Shutting down, please try again later")
-NOT_SMTP = Reply.of(421, "4.7.0", "This is an SMTP server, closing the connection")
-HELP = Reply.of(214, "2.0.0", "See RFC 5321")
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import gateway.proxy.stream
 from filters.evidence import VirusReport
 from gateway.proxy.chunking import ChunkedMessage
-from gateway.proxy.dialogue import NO_MAIL
+from gateway.proxy.replies import NO_MAIL
 from gateway.smtp.content import BareNewline, normalized, stuffed
 from gateway.spool import Store
 from policies.virus import virus
