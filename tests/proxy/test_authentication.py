@@ -570,6 +570,37 @@ async def test_mail_for_another_entry_goes_there_as_everybodys(
         assert [message.user for message in (*other.messages, *mta.messages)] == [None, USER]
 
 
+async def test_one_transaction_at_a_time_is_on_a_login_whatever_the_client_takes(
+    start_gateway: GatewayStarter, mta: FakeMTA, certificate: Certificate, trust: ssl.SSLContext
+):
+    running = await start_gateway(
+        profiles={U2: []}, certificate=certificate, capabilities=offering(logins_at(mta.address))
+    )
+    async with secured(running, trust) as client:
+        await log_in(client)
+        assert (await client.ask("MAIL FROM:<s@a.example> PRDR")).code == 250
+        assert (await client.ask(f"RCPT TO:<{U1}>")).code == 250
+        apart = await client.ask(f"RCPT TO:<{U2}>")
+        assert (apart.code, apart.status) == (452, "4.5.3")
+        assert (await client.data(MESSAGE)).code == 250
+    assert running.records[0].reason == "other-profile"
+
+
+async def test_lmtp_takes_no_logins(
+    start_gateway: GatewayStarter, mta: FakeMTA, certificate: Certificate, trust: ssl.SSLContext
+):
+    running = await start_gateway(
+        lmtp=True, certificate=certificate, capabilities=offering(logins_at(mta.address))
+    )
+    async with Client(running.port) as client:
+        await client.ask("LHLO c.example")
+        assert (await client.ask(f"AUTH PLAIN {PLAIN}")).code == 502
+        assert (await client.ask("STARTTLS")).code == 220
+        await client.start_tls(trust)
+        assert "AUTH" not in (await client.ask("LHLO c.example")).text
+        assert (await client.ask(f"AUTH PLAIN {PLAIN}")).code == 502
+
+
 async def test_policies_know_who_logged_in(
     start_gateway: GatewayStarter, mta: FakeMTA, certificate: Certificate, trust: ssl.SSLContext
 ):
