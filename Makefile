@@ -6,12 +6,13 @@ PYTHON := .venv/bin/python
 # How long each target of `make fuzz` is tried.
 SECONDS := 600
 
-.PHONY: help demo test check bench bench-idle fuzz docs lock daemons clean
+.PHONY: help demo test check proofs bench bench-idle fuzz docs lock daemons clean
 
 help:
 	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
 	@echo 'make test    static checks and all tests, those with real daemons included'
 	@echo 'make check   static checks only: ruff and mypy'
+	@echo 'make proofs  the kill matrix, then 20,000 good, bad and hostile sessions; about 15 minutes'
 	@echo 'make bench   messages per second, CPU time and memory beside a bare SMTP sink'
 	@echo 'make bench-idle  memory and speed while 10,000 clients are connected and say nothing'
 	@echo 'make fuzz    hours of inputs nobody thought of, led by coverage (SECONDS=60 for each target: minutes)'
@@ -30,6 +31,10 @@ check: .venv/installed
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	$(PYTHON) -m mypy --package deploy.demo --package benchmarks
+
+proofs: .venv/installed
+	@$(PYTHON) -m tests.proofs kills
+	@$(PYTHON) -m tests.proofs soak --kills 2 $(ARGS)
 
 bench: .venv/installed daemons
 	@$(PYTHON) -m benchmarks $(ARGS)

@@ -40,15 +40,17 @@ class Answer:
 class Client:
     """One connection. Use it as `async with Client(port) as client`; the banner is read on entry."""
 
-    def __init__(self, port: int, *, source: str = "127.0.0.1", greet: bool = True) -> None:
+    def __init__(
+        self, port: int, *, source: str = "127.0.0.1", source_port: int = 0, greet: bool = True
+    ) -> None:
         self._port = port
-        self._source = source
+        self._source = (source, source_port)
         self._greet = greet
         self.banner: Answer | None = None
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, local_addr=(self._source, 0)
+            "127.0.0.1", self._port, local_addr=self._source
         )
         sock: socket.socket = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

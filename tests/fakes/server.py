@@ -154,6 +154,8 @@ def say_early(octets: bytes, after: int = 0) -> Behaviour:
 class Fake(abc.ABC):
     """Something that runs for as long as a block lasts, with `with` and with `async with` alike."""
 
+    address: str
+
     @abc.abstractmethod
     def start(self) -> Self:
         """Begin."""

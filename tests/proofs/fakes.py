@@ -24,6 +24,7 @@ ZONE = "list.test"
 _SLOWNESS = 0.2
 _FATE = re.compile(r"<([a-z0-9]+)-at-([a-z]+)\.")
 _ORDER = re.compile(rb"^X-(Clamd|Spamd): ([a-z]+)\r$", re.MULTILINE)
+_REFUSED_MIDWAY = "<552-at-content."
 _VERBS = {"EHLO", "HELO", "XFORWARD", "RCPT", "DATA", "RSET", "NOOP", "QUIT"}
 
 
@@ -93,6 +94,8 @@ class JournallingMTA(FakeMTA):
             fate = _FATE.search(mail)
             if fate is not None and fate[2] == stage:
                 FATES[fate[1]](talk)
+            elif fate is not None and fate[0] == _REFUSED_MIDWAY and stage == "end":
+                pass  # it has been answered
             elif stage == "rcpt" and "nobody" in talk.commands[-1]:
                 talk.say("550 5.1.1 No such user here")
             else:

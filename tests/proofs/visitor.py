@@ -40,8 +40,8 @@ def letter(identity: str, body: bytes, *recipients: str, sender: str = "s@a.exam
 class Visitor(Client):
     """One connection; whoever waits for a reply that cannot come any more gets CutOff."""
 
-    def __init__(self, port: int, source: str) -> None:
-        super().__init__(port, source=source, greet=False)
+    def __init__(self, port: int, source: str, source_port: int = 0) -> None:
+        super().__init__(port, source=source, source_port=source_port, greet=False)
 
     @property
     def port(self) -> int:
