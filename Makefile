@@ -12,7 +12,7 @@ help:
 	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
 	@echo 'make test    static checks and all tests, those with real daemons included'
 	@echo 'make check   static checks only: ruff and mypy'
-	@echo 'make proofs  the kill matrix, then 20,000 good, bad and hostile sessions; about 15 minutes'
+	@echo 'make proofs  the kill matrix, then 20,000 good, bad and hostile sessions; ten minutes at most'
 	@echo 'make bench   messages per second, CPU time and memory beside a bare SMTP sink'
 	@echo 'make bench-idle  memory and speed while 10,000 clients are connected and say nothing'
 	@echo 'make fuzz    hours of inputs nobody thought of, led by coverage (SECONDS=60 for each target: minutes)'

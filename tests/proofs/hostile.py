@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.proofs.daemons import PER_CLIENT
 from tests.proofs.guest import Guest
-from tests.proofs.ledger import Visit
+from tests.proofs.ledger import Sent, Visit
 from tests.proofs.ordinary import DOMAIN, Kind, compose
 from tests.proofs.visitor import Letter, letter
 
@@ -65,13 +65,12 @@ async def smuggling(visit: Visit) -> str:
         await guest.want(354, "DATA")
         whole = _decoded(head + trick.octets + inner) if not trick.ends else visible.content
         sent = guest.send_note(Letter(visible.identity, whole, visible.recipients, visible.sender))
-        if trick.ends:
-            visit.mails.add(hidden.sender)
+        commanded = _announce(guest, hidden) if trick.ends else None
         guest.say(head, trick.octets, inner, b".\r\nQUIT\r\n")
         sent.answer = await guest.reply()
         assert sent.answer.code in trick.codes, f"{name}: {sent.answer}"
-        if trick.ends:
-            await _hear_commands(guest, hidden)
+        if commanded is not None:
+            await _hear_commands(guest, commanded)
         assert (await guest.reply()).code == 221, name
     return str(sent.answer.code)
 
@@ -80,16 +79,15 @@ async def pipelined_behind_content(visit: Visit) -> str:
     """Another transaction in the same segment as the end of data is taken for what it is (SMG-28)."""
     first = compose(visit)
     hidden, inner = _smuggled(visit)
-    visit.mails.add(hidden.sender)
     async with Guest(visit) as guest:
         await guest.hello()
         await guest.envelope(first)
         await guest.want(354, "DATA")
-        sent = guest.send_note(first)
+        sent, commanded = guest.send_note(first), _announce(guest, hidden)
         guest.say(first.stuffed, b".\r\n", inner, b".\r\nQUIT\r\n")
         sent.answer = await guest.reply()
         assert sent.answer.code == 250
-        await _hear_commands(guest, hidden)
+        await _hear_commands(guest, commanded)
         assert (await guest.reply()).code == 221
     return "250, 250"
 
@@ -103,9 +101,14 @@ def _smuggled(visit: Visit) -> tuple[Letter, bytes]:
     return hidden, inner
 
 
-async def _hear_commands(guest: Guest, hidden: Letter) -> None:
-    """What looked smuggled were commands, said by the client and answered like any others."""
-    sent = guest.send_note(hidden)
+def _announce(guest: Guest, hidden: Letter) -> Sent:
+    """Enter into the books what looks smuggled and is said as commands."""
+    guest.visit.mails.add(hidden.sender)
+    return guest.send_note(hidden)
+
+
+async def _hear_commands(guest: Guest, sent: Sent) -> None:
+    """They are answered like any others."""
     codes = [reply.code for reply in await guest.replies(3)]
     sent.answer = await guest.reply()
     assert (codes, sent.answer.code) == ([250, 250, 354], 250)

@@ -17,9 +17,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("case", some_cases(), ids=lambda case: f"{case[0].value} {case[1].name}")
-async def test_a_kill_loses_nothing_and_promises_nothing_false(scene: Scene, case: Case):
+async def test_a_kill_loses_nothing_and_promises_nothing_false(scene: Scene, case: Case) -> None:
     await run_case(scene, *case)
 
 
-async def test_nothing_outlives_the_gateway(scene: Scene):
+async def test_nothing_outlives_the_gateway(scene: Scene) -> None:
     await scene.close()
