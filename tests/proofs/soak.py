@@ -79,6 +79,8 @@ class Soak:
         self._begun = 0
         self._to_come = plan.events()
         self._happening: set[asyncio.Task[None]] = set()
+        # A successor that is killed before it is ready makes the reload fail, which is no event of ours.
+        self._one_at_a_time = asyncio.Lock()
 
     async def run(self) -> Result:
         """Everything, the reckoning included."""
@@ -145,15 +147,16 @@ class Soak:
 
     async def _happen(self, event: str) -> None:
         """Something happens to the workers; return when their successors alone serve."""
-        doomed = set(self._gateway.children("smtp"))
-        if event == "reload":
-            self._gateway.send(signal.SIGHUP)
-        else:
-            victim = doomed.pop()
-            doomed = {victim}
-            os.kill(victim, signal.SIGKILL)
-        await eventually(lambda: not doomed & set(self._gateway.children("smtp")), _LONGEST_VISIT)
-        await eventually(self._is_complete, _LONGEST_VISIT)
+        async with self._one_at_a_time:
+            doomed = set(self._gateway.children("smtp"))
+            if event == "reload":
+                self._gateway.send(signal.SIGHUP)
+            else:
+                victim = doomed.pop()
+                doomed = {victim}
+                os.kill(victim, signal.SIGKILL)
+            await eventually(lambda: not doomed & set(self._gateway.children("smtp")), _LONGEST_VISIT)
+            await eventually(self._is_complete, _LONGEST_VISIT)
 
     def _is_complete(self) -> bool:
         """Whether all workers are there, and have opened what they need."""
