@@ -169,7 +169,7 @@ def _section(heading: str, kind: type[msgspec.Struct]) -> Iterator[str]:
 
 
 def _key(field: msgspec.structs.FieldInfo) -> list[str]:
-    default = "required" if field.required else f"`{toml_value(field.default)}`"
+    default = _default(field.required, field.default)
     return [f"`{field.name}`", describe(field.type), default, _description(field.type)]
 
 

@@ -123,8 +123,8 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         Count,
         Meta(
-            description="Connections at once; one more is greeted with 421 4.3.2. The last tenth is kept "
-            "for clients that have delivered mail within a day."
+            description="Connections at once; one more is greeted with 421 4.3.2. Clients that have "
+            "delivered mail within a day find a tenth more."
         ),
     ] = 1000
     max_connections_per_client: Annotated[
@@ -132,9 +132,12 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="The same from one client: an IPv4 address, or an IPv6 network of 64 bits."),
     ] = 20
     max_connections_per_network: Annotated[
-        Count,
-        Meta(description="The same from one network: 24 bits of an IPv4 address, 48 bits of an IPv6 one."),
-    ] = 100
+        Count | None,
+        Meta(
+            description="The same from one network: 24 bits of an IPv4 address, 48 bits of an IPv6 one. "
+            "Five times as many as from one client where nothing is said."
+        ),
+    ] = None
 
 
 class RelaySection(msgspec.Struct, frozen=True, kw_only=True):

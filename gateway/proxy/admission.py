@@ -8,7 +8,7 @@ a connection, and is cheaper than a lock on every accept.
 Who has behaved is remembered there too, as the minute in which the downstream last took a message of
 theirs. Each worker again writes only its own cells and reads everybody's; an aligned cell is written
 whole, and what a reader may see of a race is the minute before or after. Such a client may use the
-reserve, the last tenth of the connections. Strangers that share both cells with it may as well, which
+reserve, a tenth on top of all connections. Strangers that share both cells with it may as well, which
 takes a place in the reserve and nothing else; the places are keyed, so nobody can look for such cells.
 """
 
@@ -35,10 +35,12 @@ _CLIENT_OCTETS = {4: 4, 6: 8}
 _NETWORK_OCTETS = {4: 3, 6: 6}
 # Minutes for which a client that has delivered mail is remembered.
 _MEMORY = 24 * 60
+# The part of all connections that such clients get on top of them.
 _RESERVE = 10
 # Beyond this part of all connections those who say nothing have to make room.
-_CROWDED = 0.8
-_NO_LIMIT = 1 << 32
+_CROWDED = 0.9
+# How many clients' worth a network gets unless somebody says otherwise.
+_CLIENTS_OF_A_NETWORK = 5
 
 
 def share_memory(workers: int, listeners: int) -> int:
@@ -53,7 +55,6 @@ class Limit(enum.Enum):
     """What keeps a client out, in words for the operator."""
 
     IN_ALL = "max_connections"
-    RESERVE = "max_connections, of which the last tenth is kept for clients that have delivered mail"
     PER_CLIENT = "max_connections_per_client"
     PER_NETWORK = "max_connections_per_network"
     DESCRIPTORS = "file descriptors of the worker (RLIMIT_NOFILE)"
@@ -120,7 +121,8 @@ class ConnectionCounts:
 class Admission:
     """The limits of one listener. `descriptors` are the worker's, for all its listeners.
 
-    Peers in `exempt` bring other people's connections: they count in all, and for nobody's share.
+    `per_network` is five times `per_client` where it is None. Peers in `exempt` bring other people's
+    connections: they count in all and for nobody's share, and may use the reserve for whom they bring.
     """
 
     def __init__(
@@ -128,14 +130,14 @@ class Admission:
         counts: ConnectionCounts,
         in_all: int,
         per_client: int,
-        per_network: int = _NO_LIMIT,
+        per_network: int | None = None,
         descriptors: Descriptors | None = None,
         exempt: Sequence[Network] = (),
     ) -> None:
         self._counts = counts
         self._in_all = in_all
         self._per_client = per_client
-        self._per_network = per_network
+        self._per_network = per_network or per_client * _CLIENTS_OF_A_NETWORK
         self._descriptors = descriptors or Descriptors()
         self._exempt = exempt
 
@@ -163,17 +165,18 @@ class Admission:
         self._counts.remember(client)
 
     def _limits(self, client: IPAddress) -> Iterator[Limit]:
+        is_exempt = is_in(client, self._exempt)
         in_all = self._counts.in_all()
         if in_all >= self._in_all:
-            yield Limit.IN_ALL
-        if is_in(client, self._exempt):
+            is_full = in_all >= self._in_all + self._in_all // _RESERVE
+            if is_full or not (is_exempt or self._counts.has_behaved(client)):
+                yield Limit.IN_ALL
+        if is_exempt:
             return
         if self._counts.of(client) >= self._per_client:
             yield Limit.PER_CLIENT
         if self._counts.of_network(client) >= self._per_network:
             yield Limit.PER_NETWORK
-        if in_all >= self._in_all - self._in_all // _RESERVE and not self._counts.has_behaved(client):
-            yield Limit.RESERVE
 
 
 def _minute() -> int:

@@ -11,6 +11,7 @@ import pytest
 import gateway.proxy.server
 from gateway.proxy.admission import Admission, ConnectionCounts, Limit, share_memory
 from gateway.proxy.descriptors import PER_TRANSACTION, Descriptors
+from gateway.smtp.networks import parse_networks
 from gateway.smtp.session import IPAddress
 from tests.client import Client
 from tests.proxy.conftest import GatewayStarter
@@ -104,19 +105,20 @@ def test_clients_that_share_one_cell_do_each_other_no_harm(memory: int):
     assert len(turned_away) < 75
 
 
-def test_the_last_tenth_is_for_those_who_have_behaved(memory: int):
+def test_a_network_has_five_times_the_share_of_a_client_unless_told_otherwise(memory: int):
+    door = Admission(counts(memory, 0), in_all=100, per_client=2)
+    neighbours = [ip_address(f"192.0.2.{number}") for number in range(11)]
+    assert [door.admit(client) for client in neighbours] == [None] * 10 + [Limit.PER_NETWORK]
+
+
+def test_who_has_behaved_finds_a_tenth_more(memory: int):
     one = Admission(counts(memory, 0), in_all=20, per_client=20)
     other = Admission(counts(memory, 1), in_all=20, per_client=20)
     other.remember(FIRST)
-    assert [one.admit(client) for client in clients(19)] == [None] * 18 + [Limit.RESERVE]
+    assert [one.admit(client) for client in clients(21)] == [None] * 20 + [Limit.IN_ALL]
     assert [one.admit(FIRST) for _ in range(3)] == [None, None, Limit.IN_ALL]
     one.release(FIRST)
-    assert one.admit(SECOND) is Limit.RESERVE
-
-
-def test_few_connections_have_no_reserve(memory: int):
-    door = Admission(counts(memory, 0), in_all=9, per_client=20)
-    assert [door.admit(client) for client in clients(10)] == [None] * 9 + [Limit.IN_ALL]
+    assert one.admit(SECOND) is Limit.IN_ALL
 
 
 def test_who_has_behaved_is_remembered_when_a_worker_dies_and_forgotten_after_a_day(
@@ -154,6 +156,12 @@ def test_some_descriptors_are_always_kept(limit: int):
         taken += PER_TRANSACTION
     assert limit // 8 < taken < limit - 20
     assert limit - taken > 30
+
+
+def test_who_brings_other_peoples_connections_may_use_the_reserve_for_them(memory: int):
+    door = Admission(counts(memory, 0), in_all=20, per_client=20, exempt=parse_networks(["192.0.2.1"]))
+    assert [door.admit(client) for client in clients(20)] == [None] * 20
+    assert [door.admit(FIRST) for _ in range(3)] == [None, None, Limit.IN_ALL]
 
 
 async def test_a_mail_without_descriptors_is_for_later(start_gateway: GatewayStarter):
@@ -195,14 +203,14 @@ async def test_who_has_delivered_mail_gets_in_where_strangers_do_not(start_gatew
         assert (await friend.deliver(MESSAGE, U1)).code == 250
     await gateway.no_client()
     async with AsyncExitStack() as crowd:
-        for _ in range(9):
+        for _ in range(10):
             await crowd.enter_async_context(Client(gateway.port))
         async with Client(gateway.port) as stranger:
             assert stranger.banner is not None
             assert (stranger.banner.code, stranger.banner.status) == (421, "4.3.2")
         async with Client(gateway.port, source="127.0.0.2") as friend:
             assert (await friend.deliver(MESSAGE, U1)).code == 250
-    assert "delivered mail" in (await gateway.record(1)).detail
+    assert (await gateway.record(1)).detail == "max_connections"
 
 
 async def test_a_crowd_of_silent_clients_makes_room(
@@ -212,7 +220,7 @@ async def test_a_crowd_of_silent_clients_makes_room(
     monkeypatch.setattr(gateway.proxy.server, "CROWD_INTERVAL", 0.02)
     running = await start_gateway(limits=(10, 10))
     async with AsyncExitStack() as crowd:
-        silent = [await crowd.enter_async_context(Client(running.port)) for _ in range(8)]
+        silent = [await crowd.enter_async_context(Client(running.port)) for _ in range(9)]
         assert str(await silent[0].reply()).startswith("421 4.4.2 ")
         assert await silent[0].is_closed()
         async with Client(running.port) as client:
@@ -226,7 +234,7 @@ async def test_silent_clients_are_no_crowd_where_there_is_room(
     monkeypatch.setattr(gateway.proxy.server, "CROWD_INTERVAL", 0.001)
     running = await start_gateway(limits=(10, 10))
     async with AsyncExitStack() as crowd:
-        silent = [await crowd.enter_async_context(Client(running.port)) for _ in range(7)]
+        silent = [await crowd.enter_async_context(Client(running.port)) for _ in range(8)]
         for _ in range(50):
             for client in silent:
                 assert (await client.ask("NOOP")).code == 250
