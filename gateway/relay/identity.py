@@ -45,7 +45,7 @@ async def _speak_for(connection: ClientConnection, session: Session, hostname: s
     connection.speaks_for_client = True
     for command in commands:
         reply = await connection.ask(command)
-        if reply.code != 220:
+        if not reply.is_positive:
             raise DownstreamError(f"{connection.endpoint}: answered XCLIENT with {reply}")
     await connection.hello(session.helo_name or hostname)
     connection.extensions["XCLIENT"] = offered
