@@ -134,7 +134,7 @@ class Delivery:
         try:
             commands = [*identity, *self._opening(connection, recipients)]
         except ExtensionMissing:
-            self._needs_reset = bool(identity)
+            self._needs_reset = False
             self.abandon()
             raise
         replies = await self._exchange(connection, commands)

@@ -28,7 +28,7 @@ async def test_the_dialog_goes_as_written(
     running = await start_gateway(**dialog.settings)
     await transcript.run(dialog, running.port)
     await running.no_client()
-    transcript.check(dialog, mta, running.records)
+    await transcript.check(dialog, mta, running.records)
 
 
 def test_a_transcript_that_says_nothing_is_refused(tmp_path: Path):

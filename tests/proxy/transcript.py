@@ -13,6 +13,7 @@ from gateway.smtp.content import BareNewline
 from gateway.smtp.networks import Network, parse_networks
 from tests.client import Client
 from tests.fakes.mta import FakeMTA, say
+from tests.waiting import eventually
 
 
 def _peers(text: str) -> tuple[Network, ...]:
@@ -108,14 +109,19 @@ def prepare(transcript: Transcript, mta: FakeMTA) -> None:
         mta.script[command] = say(reply)
 
 
-def check(transcript: Transcript, mta: FakeMTA, records: Iterable[Record]) -> None:
-    """What the MTA heard and what was recorded."""
-    if transcript.downstream is not None:
-        assert [c for c in mta.commands if not c.startswith(_UNCOUNTED)] == transcript.downstream
-        assert transcript.downstream or not mta.connections
+async def check(transcript: Transcript, mta: FakeMTA, records: Iterable[Record]) -> None:
+    """What the MTA heard, which may be on its way to it yet, and what was recorded."""
+    if (commands := transcript.downstream) is not None:
+        await eventually(lambda: len(_heard(mta)) >= len(commands))
+        assert _heard(mta) == commands
+        assert commands or not mta.connections
     if transcript.records is not None:
         found = [_facts(record, wanted) for record, wanted in _pairs(records, transcript.records)]
         assert found == transcript.records
+
+
+def _heard(mta: FakeMTA) -> list[str]:
+    return [command for command in mta.commands if not command.startswith(_UNCOUNTED)]
 
 
 def _pairs(

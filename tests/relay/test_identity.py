@@ -188,9 +188,7 @@ async def test_who_is_not_to_be_named_never_speaks_for_the_one_before(pool: Pool
     assert mta.connections == 2
 
 
-@pytest.mark.parametrize(
-    "reply", ["550 5.7.0 no", "501 5.5.4 what?", "450 4.7.0 later", "421 4.3.2 bye"]
-)
+@pytest.mark.parametrize("reply", ["550 5.7.0 no", "501 5.5.4 what?", "450 4.7.0 later", "421 4.3.2 bye"])
 @pytest.mark.parametrize("identify", ["auto", "xclient"])
 async def test_no_mail_where_xclient_is_refused(pool: Pool, mta: FakeMTA, reply: str, identify):
     mta.script["XCLIENT"] = say(reply)
