@@ -135,7 +135,7 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
         Count | None,
         Meta(
             description="The same from one network: 24 bits of an IPv4 address, 48 bits of an IPv6 one. "
-            "Five times as many as from one client where nothing is said."
+            "Where nothing is said, five times as many as from one client, and 100 at least."
         ),
     ] = None
 

@@ -39,8 +39,8 @@ _MEMORY = 24 * 60
 _RESERVE = 10
 # Beyond this part of all connections those who say nothing have to make room.
 _CROWDED = 0.9
-# How many clients' worth a network gets unless somebody says otherwise.
-_CLIENTS_OF_A_NETWORK = 5
+# How many clients' worth a network gets unless somebody says otherwise, and what it gets at least.
+_CLIENTS_OF_A_NETWORK, _LEAST_OF_A_NETWORK = 5, 100
 
 
 def share_memory(workers: int, listeners: int) -> int:
@@ -121,8 +121,9 @@ class ConnectionCounts:
 class Admission:
     """The limits of one listener. `descriptors` are the worker's, for all its listeners.
 
-    `per_network` is five times `per_client` where it is None. Peers in `exempt` bring other people's
-    connections: they count in all and for nobody's share, and may use the reserve for whom they bring.
+    `per_network` is five times `per_client` where it is None, but not less than 100. Peers in `exempt`
+    bring other people's connections: they count in all and for nobody's share, and may use the reserve
+    for whom they bring.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Admission:
         self._counts = counts
         self._in_all = in_all
         self._per_client = per_client
-        self._per_network = per_network or per_client * _CLIENTS_OF_A_NETWORK
+        self._per_network = per_network or max(per_client * _CLIENTS_OF_A_NETWORK, _LEAST_OF_A_NETWORK)
         self._descriptors = descriptors or Descriptors()
         self._exempt = exempt
 

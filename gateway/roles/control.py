@@ -2,7 +2,8 @@
 
 Downwards: SIGTERM, or the end of standard input, says that it is time to finish. Upwards: a line
 when the process does its work, then an octet a second for as long as its event loop turns; a policy
-that never returns is noticed by that.
+that never returns is noticed by that. SIGUSR1, from whoever suspects a leak, has the process say in
+the log what it has in hand.
 """
 
 import asyncio
@@ -11,9 +12,14 @@ import os
 import signal
 import sys
 
+import structlog
+
 READY = b"ready\n"
 BEAT = b"."
 BEAT_INTERVAL = 1.0
+IN_HAND = "what is in hand"
+
+_log = structlog.get_logger()
 
 
 class Control:
@@ -24,6 +30,7 @@ class Control:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, _tell)
         loop.add_reader(sys.stdin.fileno(), self._read_stdin)
         # What a plugin prints belongs to the log and not into this pipe.
         self._upwards = os.dup(sys.stdout.fileno())
@@ -48,3 +55,8 @@ class Control:
         if not os.read(sys.stdin.fileno(), 4096):
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self._stopping.set()
+
+
+def _tell() -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    _log.info(IN_HAND, process=os.getpid(), tasks=len(asyncio.all_tasks()), descriptors=descriptors)

@@ -1,6 +1,8 @@
 """The processes of a proof: the gateway, and the fakes around it, each to be killed and started again."""
 
 import os
+import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -13,11 +15,13 @@ import trustme
 from gateway.journal.layout import Layout
 from gateway.journal.record import Record
 from gateway.journal.search import Query, search
+from gateway.roles.control import IN_HAND
 from gateway.spool import content_directory
 from tests.proofs.fakes import ZONE
 from tests.proofs.gates import Gates
 from tests.proofs.mailbox import Mailbox
 from tests.supervisor.process import Process
+from tests.waiting import eventually
 
 _CONFIGURATION = """\
 [gateway]
@@ -122,6 +126,13 @@ class Gateway(Process):
             zone=ZONE,
         )
         self.file.write_text(text + extra)
+
+    async def tasks(self, pid: int) -> int:
+        """How many asyncio tasks a process has, by its own word in the log."""
+        before = len(self.log)
+        os.kill(pid, signal.SIGUSR1)
+        said = re.compile(rf"{IN_HAND} .*process={pid} tasks=(\d+)")
+        return int((await eventually(lambda: said.search(self.log, before)))[1])
 
     def records_of(self, client: str | None = None) -> list[Record]:
         """The records about one client address, or all, read without a process of their own."""

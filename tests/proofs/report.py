@@ -76,6 +76,8 @@ def _processes(result: Result) -> Table:
         final = ", ".join(str(look.descriptors) for look in result.final.values())
         table.add_row("a fresh worker", f"{result.idle.resident:.1f}", "", "")
         table.add_row("descriptors of workers", f"{result.idle.descriptors} when fresh", final, "")
+        tasks = ", ".join(map(str, result.final_tasks))
+        table.add_row("tasks of workers", f"{result.idle_tasks} when fresh", tasks, "")
     return table
 
 

@@ -1,8 +1,4 @@
-"""What the gateway's processes use, looked up in /proc every few seconds (proc(5)).
-
-The number of asyncio tasks is not to be had from outside without a hook in the gateway; descriptors
-stand for it, for every session has one.
-"""
+"""What the gateway's processes use, looked up in /proc every few seconds (proc(5))."""
 
 import re
 from dataclasses import dataclass, field

@@ -63,6 +63,8 @@ class Result:
     samples: Samples = field(default_factory=Samples)
     idle: Sample | None = None
     final: dict[int, Sample] = field(default_factory=dict)
+    idle_tasks: int = 0
+    final_tasks: list[int] = field(default_factory=list)
     seconds: float = 0.0
     messages: int = 0
     records: int = 0
@@ -85,7 +87,9 @@ class Soak:
     async def run(self) -> Result:
         """Everything, the reckoning included."""
         with self._around, Gateway(self._around.directory, self._around, WORKERS) as self._gateway:
-            self._result.idle = look_at(self._gateway.children("smtp")[0])
+            fresh = self._gateway.children("smtp")[0]
+            self._result.idle = look_at(fresh)
+            self._result.idle_tasks = await self._gateway.tasks(fresh)
             looking = asyncio.create_task(self._keep_looking())
             started = time.monotonic()
             await self._sessions()
@@ -180,6 +184,7 @@ class Soak:
         await eventually(lambda: all(each.descriptors <= most for each in self._look_again().values()), 60)
         await eventually(lambda: not self._gateway.content_files())
         self._result.final = self._look_again()
+        self._result.final_tasks = [await self._gateway.tasks(pid) for pid in self._result.final]
 
     def _look_again(self) -> dict[int, Sample]:
         looks = {pid: look_at(pid) for pid in self._gateway.children("smtp")}
@@ -204,6 +209,11 @@ class Soak:
             line for line in self._gateway.log.splitlines() if "Traceback" in line or "Task exception" in line
         ]
         result.violations += _grown(result.samples)
+        result.violations += [
+            f"a worker with {tasks} tasks, of which {result.idle_tasks} are its own"
+            for tasks in result.final_tasks
+            if tasks > result.idle_tasks
+        ]
 
 
 @dataclass(frozen=True)

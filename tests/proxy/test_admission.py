@@ -105,10 +105,11 @@ def test_clients_that_share_one_cell_do_each_other_no_harm(memory: int):
     assert len(turned_away) < 75
 
 
-def test_a_network_has_five_times_the_share_of_a_client_unless_told_otherwise(memory: int):
-    door = Admission(counts(memory, 0), in_all=100, per_client=2)
-    neighbours = [ip_address(f"192.0.2.{number}") for number in range(11)]
-    assert [door.admit(client) for client in neighbours] == [None] * 10 + [Limit.PER_NETWORK]
+@pytest.mark.parametrize(("per_client", "per_network"), [(2, 100), (30, 150)])
+def test_a_network_has_a_limit_that_follows_the_clients(memory: int, per_client: int, per_network: int):
+    door = Admission(counts(memory, 0), in_all=1000, per_client=per_client)
+    neighbours = [ip_address(f"192.0.2.{number}") for number in range(per_network + 1)]
+    assert [door.admit(client) for client in neighbours] == [None] * per_network + [Limit.PER_NETWORK]
 
 
 def test_who_has_behaved_finds_a_tenth_more(memory: int):
