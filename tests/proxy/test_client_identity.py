@@ -4,10 +4,8 @@ import asyncio
 import ssl
 import struct
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import trustme
 
 import gateway.proxy.front_door
 from filters.evidence import Listings
@@ -249,26 +247,6 @@ async def test_a_shutdown_does_not_wait_for_headers(start_gateway: GatewayStarte
 
 
 # PROXY headers and TLS
-
-
-@pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture
-def certificate(authority: trustme.CA, tmp_path: Path) -> Certificate:
-    issued = authority.issue_cert("localhost")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    return Certificate(tmp_path / "certificate.pem", tmp_path / "key.pem")
 
 
 async def test_the_client_stays_the_client_after_starttls(

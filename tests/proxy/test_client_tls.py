@@ -9,8 +9,9 @@ import trustme
 
 from gateway.proxy.certificate import Certificate
 from tests.client import Client
+from tests.conftest import issue
 from tests.fakes.mta import FakeMTA
-from tests.proxy.conftest import GatewayStarter, issue
+from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import OURS
 
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import ssl
-from pathlib import Path
 
 import pytest
-import trustme
 
 import gateway.proxy.server
 import gateway.proxy.stream
@@ -18,26 +16,6 @@ from tests.security.conftest import BatteryStarter
 from tests.waiting import eventually
 
 HELLO = b"EHLO c.example\r\n"
-
-
-@pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture
-def certificate(authority: trustme.CA, tmp_path: Path) -> Certificate:
-    issued = authority.issue_cert("localhost")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
-    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
-    return Certificate(tmp_path / "certificate.pem", tmp_path / "key.pem")
 
 
 @pytest.fixture
