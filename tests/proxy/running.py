@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from filters.base import Cost, Filter
-from filters.evidence import Finding, SpamReport, VirusReport
+from filters.evidence import Finding, Listings, SpamReport, VirusReport
 from filters.route import Routes
 from gateway.journal.record import Record
 from gateway.journal.writer import JournalFull
@@ -83,6 +83,24 @@ class SpamScanner(ScriptedFilter):
     name = "spam-scanner"
     finds = SpamReport
     cost = Cost.HEAVY_SCAN
+
+
+class Lists(ScriptedFilter):
+    """Finds Listings of one address, and remembers who was asked about."""
+
+    name = "lists"
+    finds = Listings
+    stage = Stage.CONNECT
+
+    def __init__(self, listed: str) -> None:
+        super().__init__(self._look_up)
+        self.asked: list[str] = []
+        self._listed = listed
+
+    async def _look_up(self, tx: Transaction) -> Listings:
+        self.asked.append(str(tx.session.client_address))
+        is_listed = self.asked[-1] == self._listed
+        return Listings(5.0, {"bl.example": ("127.0.0.2",)}) if is_listed else Listings(0.0, {})
 
 
 def answers(finding: Finding) -> Callable[[Transaction], Awaitable[Finding]]:
