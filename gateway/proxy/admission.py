@@ -13,6 +13,7 @@ takes a place in the reserve and nothing else; the places are keyed, so nobody c
 """
 
 import enum
+import functools
 import hashlib
 import mmap
 import os
@@ -30,6 +31,8 @@ _CLIENTS, _NETWORKS, _BEHAVED, _TOTAL = 0, _SLOTS, 2 * _SLOTS, 3 * _SLOTS
 _CELLS = _TOTAL + 1
 _CELL_SIZE = 4
 _KEY_SIZE = 16
+# Clients whose cells need not be found out again for each connection and message.
+_REMEMBERED = 4096
 # What one customer usually has to itself, and what is usually in one hand.
 _CLIENT_OCTETS = {4: 4, 6: 8}
 _NETWORK_OCTETS = {4: 3, 6: 6}
@@ -107,15 +110,10 @@ class ConnectionCounts:
         return min(sum(row[cell] for row in self._rows) for cell in cells)
 
     def _client_cells(self, client: IPAddress) -> tuple[int, int]:
-        return self._places(_CLIENTS, client.packed[: _CLIENT_OCTETS[client.version]])
+        return _cells(self._key, client)[0]
 
     def _network_cells(self, client: IPAddress) -> tuple[int, int]:
-        return self._places(_NETWORKS, client.packed[: _NETWORK_OCTETS[client.version]])
-
-    def _places(self, table: int, octets: bytes) -> tuple[int, int]:
-        """Two cells of a table, independent of each other."""
-        hashed = int.from_bytes(hashlib.blake2b(octets, digest_size=8, key=self._key).digest(), "big")
-        return table + hashed % _SLOTS, table + (hashed >> 32) % _SLOTS
+        return _cells(self._key, client)[1]
 
 
 class Admission:
@@ -178,6 +176,22 @@ class Admission:
             yield Limit.PER_CLIENT
         if self._counts.of_network(client) >= self._per_network:
             yield Limit.PER_NETWORK
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _cells(key: bytes, client: IPAddress) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The cells of the client, and those of its network."""
+    octets = client.packed
+    return (
+        _places(key, _CLIENTS, octets[: _CLIENT_OCTETS[client.version]]),
+        _places(key, _NETWORKS, octets[: _NETWORK_OCTETS[client.version]]),
+    )
+
+
+def _places(key: bytes, table: int, octets: bytes) -> tuple[int, int]:
+    """Two cells of a table, independent of each other."""
+    hashed = int.from_bytes(hashlib.blake2b(octets, digest_size=8, key=key).digest(), "big")
+    return table + hashed % _SLOTS, table + (hashed >> 32) % _SLOTS
 
 
 def _minute() -> int:

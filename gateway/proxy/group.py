@@ -171,7 +171,7 @@ class Group:
         replies = [_spoken(reply, None) for reply in self._delivery.replies]
         answers = {number: reply for number, reply in enumerate(replies) if reply.is_positive}
         if answers:
-            self._record_accepted(self._event_for(message, list(answers)), list(answers.values()))
+            self._record_accepted(message, list(answers), list(answers.values()))
         for reply in dict.fromkeys(reply for reply in replies if not reply.is_positive):
             numbers = [number for number, each in enumerate(replies) if each == reply]
             event = self._event_for(message, numbers, str(reply))
@@ -184,14 +184,21 @@ class Group:
         return [answers[number] for number in range(len(self.recipients))]
 
     def _event_for(self, message: Message, numbers: Sequence[int], reply: str | None = None) -> Event:
-        """The event for some of the recipients, by their numbers."""
-        envelope = replace(self._envelope, recipients=tuple(self.recipients[number] for number in numbers))
-        downstream = DownstreamRecord(self._delivery.address, reply)
-        return replace(self.event(message), envelope=envelope, downstream=downstream)
+        """The event for some of the recipients, by their numbers, with what the downstream said."""
+        envelope = self._envelope
+        if len(numbers) < len(self.recipients):
+            envelope = replace(envelope, recipients=tuple(self.recipients[number] for number in numbers))
+        return Event(
+            session=self._session,
+            case=self._case,
+            spoken=Stage.END_OF_DATA.value,
+            envelope=envelope,
+            message=message,
+            downstream=DownstreamRecord(self._delivery.address, reply),
+        )
 
-    def _record_accepted(self, event: Event, replies: Sequence[Reply]) -> None:
-        said = "; ".join(dict.fromkeys(map(str, replies)))
-        event = replace(event, downstream=DownstreamRecord(self._delivery.address, said))
+    def _record_accepted(self, message: Message, numbers: Sequence[int], replies: Sequence[Reply]) -> None:
+        event = self._event_for(message, numbers, "; ".join(dict.fromkeys(map(str, replies))))
         remark = "the client has gone and may send the message again" if self.client_has_gone else ""
         self._service.recorder.accepted(event, self._reference, replies[0], self._accepted_by, remark)
 

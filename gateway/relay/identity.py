@@ -74,6 +74,8 @@ def _commands(
     verb: bytes, extensions: Mapping[str, str], session: Session, names: tuple[str, ...]
 ) -> list[bytes]:
     offered = extensions.get(verb.decode(), "").upper().split()
+    if not offered:
+        return []
     attributes = _attributes(session)
     words = [f"{name}={attributes[name]}".encode("ascii") for name in names if name in offered]
     commands: list[bytes] = []
