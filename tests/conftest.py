@@ -1,12 +1,29 @@
-"""A certificate for the gateway, and a client that trusts who issued it."""
+"""What tests of several folders have around them: a downstream, a gateway before it, a certificate."""
 
 import ssl
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
 from gateway.proxy.certificate import Certificate
+from tests.fakes.mta import FakeMTA
+from tests.supervisor.process import Process
+
+
+@pytest.fixture
+async def mta() -> AsyncIterator[FakeMTA]:
+    """A correct downstream, unless the test changes its `script`."""
+    async with FakeMTA() as fake:
+        yield fake
+
+
+@pytest.fixture
+def running(mta: FakeMTA, tmp_path: Path) -> Iterator[Process]:
+    """`sluicegate run` in front of it."""
+    with Process(tmp_path, mta.address) as process:
+        yield process
 
 
 @pytest.fixture

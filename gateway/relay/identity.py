@@ -23,9 +23,10 @@ async def introduce(
     Raises DownstreamError where the downstream would take us for somebody else than it should. Then
     the connection is gone.
     """
-    if identify == "xclient" or (identify == "auto" and xclient(connection.extensions, session)):
+    commands = xclient(connection.extensions, session) if identify in {"auto", "xclient"} else []
+    if commands or identify == "xclient":
         try:
-            await _speak_for(connection, session, hostname)
+            await _speak_for(connection, commands, session.helo_name or hostname)
         except DownstreamError as error:
             connection.abort(str(error))
             raise
@@ -36,10 +37,9 @@ async def introduce(
     return xforward(connection.extensions, session, identify)
 
 
-async def _speak_for(connection: ClientConnection, session: Session, hostname: str) -> None:
+async def _speak_for(connection: ClientConnection, commands: list[bytes], name: str) -> None:
     """XCLIENT, then the client's own greeting. Who may say XCLIENT is not asked anew after it."""
     offered = connection.extensions.get("XCLIENT", "")
-    commands = xclient(connection.extensions, session)
     if not commands:
         raise DownstreamError(f"{connection.endpoint}: takes no client's address by XCLIENT")
     connection.speaks_for_client = True
@@ -47,7 +47,7 @@ async def _speak_for(connection: ClientConnection, session: Session, hostname: s
         reply = await connection.ask(command)
         if not reply.is_positive:
             raise DownstreamError(f"{connection.endpoint}: answered XCLIENT with {reply}")
-    await connection.hello(session.helo_name or hostname)
+    await connection.hello(name)
     connection.extensions["XCLIENT"] = offered
 
 

@@ -15,13 +15,6 @@ GatewayStarter = Callable[..., Awaitable[RunningGateway]]
 
 
 @pytest.fixture
-async def mta() -> AsyncIterator[FakeMTA]:
-    """A correct downstream, unless the test changes its `script`."""
-    async with FakeMTA() as fake:
-        yield fake
-
-
-@pytest.fixture
 async def start_gateway(mta: FakeMTA, tmp_path: Path) -> AsyncIterator[GatewayStarter]:
     """Starts gateways in front of `mta`; takes what `RunningGateway` takes behind `directory`."""
     running: list[RunningGateway] = []

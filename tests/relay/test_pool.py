@@ -15,12 +15,6 @@ from tests.fakes.server import Nobody
 from tests.waiting import eventually
 
 
-@pytest.fixture
-async def mta() -> AsyncIterator[FakeMTA]:
-    async with FakeMTA() as fake:
-        yield fake
-
-
 class Clock:
     """The pool's clock, which stands still unless a test puts it ahead."""
 

@@ -7,7 +7,6 @@ import pytest
 import gateway.proxy.budget
 from tests.fakes.mta import FakeMTA
 from tests.proxy.conftest import GatewayStarter
-from tests.proxy.conftest import mta as mta
 from tests.proxy.conftest import start_gateway as start_gateway
 from tests.security.battery import Battery
 

@@ -6,10 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-
-import pytest
 
 from gateway.config import ConfigError, load
 from tests.client import Client
@@ -20,18 +17,6 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 BAD_CONFIGS = sorted((ROOT / "tests" / "bad_configs").glob("*/sluicegate.toml"))
-
-
-@pytest.fixture
-async def mta() -> AsyncIterator[FakeMTA]:
-    async with FakeMTA() as fake:
-        yield fake
-
-
-@pytest.fixture
-def running(mta: FakeMTA, tmp_path: Path) -> Iterator[Process]:
-    with Process(tmp_path, mta.address) as process:
-        yield process
 
 
 def is_refused(file: Path) -> bool:

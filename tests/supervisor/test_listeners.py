@@ -6,11 +6,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
-
-import pytest
 
 from tests.client import Client
 from tests.fakes.mta import FakeMTA
@@ -26,12 +23,6 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="mx")
 os.execv(sys.executable, [sys.executable, "-m", "gateway", "run", "--config", sys.argv[2]])
 """
-
-
-@pytest.fixture
-async def mta() -> AsyncIterator[FakeMTA]:
-    async with FakeMTA() as fake:
-        yield fake
 
 
 def say(path: Path, *lines: str) -> list[str]:

@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,6 @@ from tests.waiting import eventually
 
 MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
 U1 = "u1@our.example"
-
-
-@pytest.fixture
-async def mta() -> AsyncIterator[FakeMTA]:
-    async with FakeMTA() as fake:
-        yield fake
-
-
-@pytest.fixture
-def running(mta: FakeMTA, tmp_path: Path) -> Iterator[Process]:
-    with Process(tmp_path, mta.address) as process:
-        yield process
 
 
 async def is_served(port: int) -> bool:
