@@ -86,8 +86,13 @@ class Evidence:
     def __getitem__(self, kind: type[F]) -> F:
         finding = self._findings.get(kind)
         if not isinstance(finding, kind):
-            raise MissingEvidence(f"{kind.__name__} is not among the policy's needs")
+            raise MissingEvidence(f"{kind.__name__} is not among the policy's needs, or not there")
         return finding
+
+    def get(self, kind: type[F]) -> F | None:
+        """The finding, or `None` where nobody found it: what is in `wants` need not be there."""
+        finding = self._findings.get(kind)
+        return finding if isinstance(finding, kind) else None
 
     def __contains__(self, kind: type[Finding]) -> bool:
         return kind in self._findings

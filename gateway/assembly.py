@@ -4,7 +4,7 @@ What must agree between sections is checked here, where everything is known: pol
 they need is found by a configured filter and in time, options fit their signatures.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -227,20 +227,28 @@ def _check_needs(
             raise ConfigError(f"[filters.{finder.name}]", "", problem)
     for policy in (setting.policy for setting in policies):
         for need in policy.needs:
-            _check_need(policy, need, finders.get(need), plugins)
+            if need not in finders:
+                raise _nobody_finds(policy, [need], plugins)
+        if policy.wants and not policy.needs and not finders.keys() & set(policy.wants):
+            raise _nobody_finds(policy, policy.wants, plugins)
+        for kind in (*policy.needs, *policy.wants):
+            if kind in finders:
+                _check_stage(policy, kind, finders[kind])
 
 
-def _check_need(policy: Policy, need: type[Finding], finder: Filter | None, plugins: Plugins) -> None:
-    where = ("[policies]", "order")
-    if finder is None:
-        filters = plugins.filters.items()
-        candidates = [name for name, plugin in filters if _load(f"[filters.{name}]", plugin).finds is need]
-        sections = " or ".join(f"[filters.{name}]" for name in candidates) or "a filter that finds it"
-        problem = f"policy {policy.name!r} needs {need.__name__}, which no filter finds; configure {sections}"
-        raise ConfigError(*where, problem)
+def _nobody_finds(policy: Policy, kinds: Sequence[type[Finding]], plugins: Plugins) -> ConfigError:
+    filters = plugins.filters.items()
+    candidates = [name for name, plugin in filters if _load(f"[filters.{name}]", plugin).finds in kinds]
+    sections = " or ".join(f"[filters.{name}]" for name in candidates) or "a filter that finds it"
+    names = " or ".join(kind.__name__ for kind in kinds)
+    problem = f"policy {policy.name!r} needs {names}, which no filter finds; configure {sections}"
+    return ConfigError("[policies]", "order", problem)
+
+
+def _check_stage(policy: Policy, kind: type[Finding], finder: Filter) -> None:
     if policy.stage.is_before(finder.stage):
         problem = (
-            f"policy {policy.name!r} is asked at {policy.stage.value} and needs {need.__name__}, "
+            f"policy {policy.name!r} is asked at {policy.stage.value} and needs {kind.__name__}, "
             f"which {finder.name} cannot find before {finder.stage.value}"
         )
-        raise ConfigError(*where, problem)
+        raise ConfigError("[policies]", "order", problem)

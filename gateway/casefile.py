@@ -10,7 +10,9 @@ from typing import Any, Self
 import msgspec
 
 from filters.evidence import Finding, Outcome, Skipped, Unavailable
+from gateway.smtp.address import Path
 from gateway.smtp.transaction import Stage
+from policies.effects import Effect, HeaderField, Redirect
 from policies.verdict import Verdict
 
 
@@ -47,11 +49,15 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one policy said. `enforced` is false in `mode = "warn"`."""
+    """What one policy said. `enforced` is false in `mode = "warn"`.
+
+    `exempted_by` is the policy that kept this one from being asked.
+    """
 
     verdict: Verdict | None
     stage: Stage
     enforced: bool
+    exempted_by: str | None = None
 
     def as_record(self) -> dict[str, Any]:
         """As the record has it (INTERFACE: Records, `opinions`)."""
@@ -65,6 +71,9 @@ class Opinion:
             record["verdict"] = decision if self.enforced else f"would-{decision}"
             record["reason"] = self.verdict.reason
             record["detail"] = self.verdict.detail
+            record |= self.verdict.as_record()
+        if self.exempted_by is not None:
+            record["exempted_by"] = self.exempted_by
         return record
 
 
@@ -82,7 +91,10 @@ class Judgement:
 
 @dataclass(slots=True)
 class CaseFile:
-    """Evidence by type, opinions by policy, marks in order, seconds per stage.
+    """Evidence by type, opinions by policy, effects in order, seconds per stage.
+
+    `exempt` maps a policy that is not asked to the one that said so; `refusals` are those of single
+    recipients at the end of data.
 
     `deferral` is the first verdict that a failure (not a policy's will) led to: mail is tempfailed
     for it unless a later policy knows the message for junk. `unscanned` names the filters that mail
@@ -92,11 +104,13 @@ class CaseFile:
 
     evidence: dict[type[Finding], Gathered] = field(default_factory=dict)
     opinions: dict[str, Opinion] = field(default_factory=dict)
-    marks: list[tuple[str, str]] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
     unscanned: dict[str, str] = field(default_factory=dict)
     elapsed: dict[str, float] = field(default_factory=dict)
     deferral: Judgement | None = None
     profile: str | None = None
+    exempt: dict[str, str] = field(default_factory=dict)
+    refusals: dict[Path, Judgement] = field(default_factory=dict)
     _origin: "CaseFile | None" = field(default=None, compare=False, repr=False)
     _forked_at: Stage = field(default=Stage.CONNECT, compare=False, repr=False)
 
@@ -111,13 +125,14 @@ class CaseFile:
         return type(self)(
             {kind: found for kind, found in self.evidence.items() if found.scope.is_before(stage)},
             dict(self.opinions),
-            list(self.marks),
+            list(self.effects),
             dict(self.unscanned),
             dict(self.elapsed),
             self.deferral,
             self.profile,
-            self,
-            stage,
+            dict(self.exempt),
+            _origin=self,
+            _forked_at=stage,
         )
 
     def begun_again(self) -> Self:
@@ -128,11 +143,24 @@ class CaseFile:
         """Take over what a fork has learnt since."""
         self.evidence |= other.evidence
         self.opinions |= other.opinions
-        self.marks = list(dict.fromkeys(self.marks + other.marks))
+        self.effects = list(dict.fromkeys(self.effects + other.effects))
         self.unscanned |= other.unscanned
         self.elapsed |= other.elapsed
         self.deferral = self.deferral or other.deferral
         self.profile = self.profile or other.profile
+        self.exempt |= other.exempt
+
+    @property
+    def marks(self) -> list[tuple[str, str]]:
+        """Name and value of the header fields that policies add, in order."""
+        fields = (effect for effect in self.effects if isinstance(effect, HeaderField))
+        return [(each.name, each.value) for each in fields]
+
+    def take_redirect(self) -> Path | None:
+        """Where the mail goes instead, by the last policy that said so; it is then no longer in here."""
+        addresses = [effect.address for effect in self.effects if isinstance(effect, Redirect)]
+        self.effects = [effect for effect in self.effects if not isinstance(effect, Redirect)]
+        return addresses[-1] if addresses else None
 
     def conclude(self, judgement: Judgement | None) -> Judgement | None:
         """The refusal to speak now, if any: a policy's own, else the remembered deferral."""

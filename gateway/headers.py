@@ -6,13 +6,16 @@ octet for octet, below the border that `smtp/header.py` puts between it and our 
 
 import re
 from collections.abc import Iterator
+from email.header import Header
 
 from filters.evidence import SpamReport, VirusReport
 from gateway.casefile import CaseFile
 from gateway.smtp.message import Content, Message
 from gateway.smtp.reply import printable
+from policies.effects import SubjectPrefix
 
 _MAX_LINE = 78
+_Edit = tuple[int, int, bytes]  # where it starts and ends, and what is to stand there
 # Fields of these names can only come from us; another's Authentication-Results may stay (RFC 8601
 # section 5), unless it claims our name.
 _OURS = frozenset({"x-spam-flag", "x-spam-score", "x-spam-status", "x-virus-scanned"})
@@ -69,22 +72,44 @@ def _fold(line: str) -> str:
     return "".join(folded) + "\r\n"
 
 
-def relayed(block: bytes, message: Message, hostname: str) -> Iterator[bytes]:
-    """The message as it is passed on: our block, the header section without forgeries, the rest."""
-    forged = _forgeries(message, hostname)
+def relayed(case: CaseFile, block: bytes, message: Message, hostname: str) -> Iterator[bytes]:
+    """The message as it is passed on: our block, the header section without forgeries, the rest.
+
+    With the words that policies want before the Subject, which is the only other change.
+    """
+    edits = _forgeries(message, hostname)
+    if prefix := " ".join(each.prefix.strip() for each in case.effects if isinstance(each, SubjectPrefix)):
+        subject = next((field for field in message.fields if field.name == "subject"), None)
+        if subject is None:
+            block += _subject(prefix, b"")
+        else:
+            edits = sorted([*edits, (subject.start, subject.end, _subject(prefix, subject.value))])
     block += message.border
-    if not forged:
+    if not edits:
         yield block
         yield from message.content.chunks()
         return
-    yield block + _without(message.content, forged)
-    yield from message.content.chunks(forged[-1][1])
+    yield block + _edited(message.content, edits)
+    yield from message.content.chunks(edits[-1][1])
 
 
-def _forgeries(message: Message, hostname: str) -> list[tuple[int, int]]:
-    """Where fields stand that only we may add."""
+def _subject(prefix: str, value: bytes) -> bytes:
+    """The Subject field with words before its value, on a line of their own if they are many."""
+    words = (
+        prefix.encode("ascii") if prefix.isascii() else Header(prefix, "utf-8", 60).encode().encode("ascii")
+    )
+    line = b"Subject: " + words.replace(b"\n", b"\r\n")
+    value = value.strip()
+    if not value:
+        return line + b"\r\n"
+    fits = len(line) + 1 + len(value.partition(b"\r\n")[0]) <= _MAX_LINE
+    return line + (b" " if fits else b"\r\n ") + value + b"\r\n"
+
+
+def _forgeries(message: Message, hostname: str) -> list[_Edit]:
+    """Where fields stand that only we may add, and that nothing stands there instead."""
     return [
-        (field.start, field.end)
+        (field.start, field.end, b"")
         for field in message.fields
         if field.name in _OURS
         or field.name.startswith(_OUR_PREFIX)
@@ -113,11 +138,11 @@ def _without_comments(value: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _without(content: Content, cuts: list[tuple[int, int]]) -> bytes:
-    """The beginning of the content up to the last cut, the cuts left out."""
-    head = content.head(cuts[-1][1])
+def _edited(content: Content, edits: list[_Edit]) -> bytes:
+    """The beginning of the content up to the end of the last edit, the edits made."""
+    head = content.head(edits[-1][1])
     kept, at = [], 0
-    for start, end in cuts:
-        kept.append(head[at:start])
+    for start, end, instead in edits:
+        kept += [head[at:start], instead]
         at = end
     return b"".join(kept)

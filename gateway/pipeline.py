@@ -18,7 +18,7 @@ from gateway.joining import THROWN, Answer, Joiner
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning
 from policies.policy import Policy
-from policies.verdict import Decision, Verdict, reject, tempfail
+from policies.verdict import Verdict, reject, tempfail
 
 _MAX_TRACEBACK = 2000
 
@@ -104,8 +104,11 @@ class Pipeline:
         try:
             for setting in self._stages[tx.stage]:
                 verdict = await self._ask(setting, tx, case, deadline)
-                if verdict is not None and verdict.decision is not Decision.MARK:
-                    return Judgement(verdict, setting.policy.name, tx.stage.value)
+                if verdict is None:
+                    continue
+                judgement = _carry_out(verdict, setting.policy.name, tx, case)
+                if judgement is not None:
+                    return judgement
         except DeadlineExceeded as failure:
             self._defer(case, verdict_for(failure), None, tx.stage)
         finally:
@@ -116,27 +119,31 @@ class Pipeline:
         self, setting: PolicySetting, tx: Transaction, case: CaseFile, deadline: float
     ) -> Verdict | None:
         """One policy's verdict, recorded; `None` also where it is only a warning."""
+        exempted_by = case.exempt.get(setting.policy.name)
+        if exempted_by is not None:
+            case.opinions[setting.policy.name] = Opinion(None, tx.stage, setting.enforced, exempted_by)
+            return None
         findings = await self._gather(setting, tx, case, deadline)
         if findings is None:
             return None
         verdict = self._call(setting, tx, case, Evidence(findings))
-        if verdict is None or not setting.enforced:
-            return None
-        if verdict.field is not None:
-            case.marks.append(verdict.field)
-        return verdict
+        return verdict if setting.enforced else None
 
     async def _gather(
         self, setting: PolicySetting, tx: Transaction, case: CaseFile, deadline: float
     ) -> list[Finding] | None:
-        """All findings a policy needs, the cheap ones first; `None` if one cannot be had."""
+        """What a policy needs and wants, the cheap first; `None` if what it needs cannot be had."""
+        needs = setting.policy.needs
+        wanted = [kind for kind in setting.policy.wants if kind in self._filters and kind not in needs]
         findings = []
-        for kind in sorted(setting.policy.needs, key=lambda kind: self._filters[kind].filter.cost):
+        for kind in sorted((*needs, *wanted), key=lambda kind: self._filters[kind].filter.cost):
             outcome = await self._find(self._filters[kind], tx, case, deadline)
-            if not isinstance(outcome, Finding):
-                self._miss(setting, self._filters[kind], outcome, tx, case)
+            if isinstance(outcome, Finding):
+                findings.append(outcome)
+                continue
+            self._miss(setting, self._filters[kind], outcome, tx, case)
+            if kind in needs:
                 return None
-            findings.append(outcome)
         return findings
 
     async def _find(
@@ -175,7 +182,7 @@ class Pipeline:
         tx: Transaction,
         case: CaseFile,
     ) -> None:
-        """A policy cannot be asked: do what the operator declared for that."""
+        """A policy cannot be asked, or not about all: do what the operator declared for that."""
         skipped = isinstance(outcome, Skipped)
         verdict = verdict_for(outcome, source.skipped if skipped else source.unavailable)
         case.opinions[setting.policy.name] = Opinion(verdict, tx.stage, setting.enforced)
@@ -192,6 +199,8 @@ class Pipeline:
             verdict = setting.policy(tx, evidence, **setting.options)
             if not isinstance(verdict, Verdict | None):
                 raise TypeError(f"policy {setting.policy.name!r} returned {verdict!r}, not a verdict or None")
+            if verdict is not None:
+                verdict.check_stage(tx.stage)
         except THROWN as error:
             deferral = verdict_for(error)
             case.opinions[setting.policy.name] = Opinion(deferral, tx.stage, setting.enforced)
@@ -205,3 +214,19 @@ class Pipeline:
     def _defer(case: CaseFile, verdict: Verdict | None, policy: str | None, stage: Stage) -> None:
         if verdict is not None and case.deferral is None:
             case.deferral = Judgement(verdict, policy, stage.value)
+
+
+def _carry_out(verdict: Verdict, policy: str, tx: Transaction, case: CaseFile) -> Judgement | None:
+    """Note what the verdict has done to the message; the judgement, if that ends the judging."""
+    case.effects.extend(verdict.effects)
+    for name in verdict.exempt_from:
+        case.exempt.setdefault(name, policy)
+    if not verdict.ends_judging:
+        return None
+    judgement = Judgement(verdict, policy, tx.stage.value)
+    if verdict.recipients is None:
+        return judgement
+    for recipient in verdict.recipients.intersection(tx.envelope.recipients):
+        case.refusals.setdefault(recipient, judgement)
+    # Refused for each of them is refused for all.
+    return judgement if len(case.refusals) == len(set(tx.envelope.recipients)) else None

@@ -4,7 +4,8 @@ Both front ends write their records through this, so a refusal looks the same wh
 """
 
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -27,6 +28,12 @@ from gateway.smtp.session import Session
 from policies.verdict import Decision, tempfail
 
 _MAX_DETAIL = 4000
+_VERDICTS = {
+    Decision.REJECT: "rejected",
+    Decision.TEMPFAIL: "tempfailed",
+    Decision.QUARANTINE: "quarantined",
+    Decision.DISCARD: "discarded",
+}
 
 _log = structlog.get_logger()
 
@@ -52,6 +59,13 @@ class Event:
         return [str(recipient) for recipient in self.envelope.recipients]
 
 
+def only(event: Event, numbers: Iterable[int]) -> Event:
+    """The same event for some of its recipients, by their numbers."""
+    assert event.envelope is not None
+    recipients = tuple(event.envelope.recipients[number] for number in numbers)
+    return replace(event, envelope=replace(event.envelope, recipients=recipients))
+
+
 class RecordWriter(Protocol):
     """What takes records: the journal's writer, or a stand-in that keeps them."""
 
@@ -75,20 +89,28 @@ class Recorder:
         """True when another record could not be kept, so no other message may be judged."""
         return self._writer.is_full
 
-    def refused(self, event: Event, judgement: Judgement, reply: Reply | None = None) -> Reply:
+    def refused(
+        self, event: Event, judgement: Judgement, reply: Reply | None = None, reference: str | None = None
+    ) -> Reply:
         """Record a refusal; the reply to speak, with its reference.
 
-        `reply` is for a refusal that is not the verdict's own words but the downstream's.
+        `reply` is for a refusal that is not the verdict's own words but the downstream's, `reference`
+        for one that the message is kept under.
         """
-        verdict = judgement.verdict
-        reply = reply or verdict.reply
+        return self._decided(event, judgement, reply or judgement.verdict.reply, reference or new_reference())
+
+    def taken(self, event: Event, reference: str, judgement: Judgement) -> Reply:
+        """Record a message that we took and did not hand on; the reply to speak, with its reference."""
+        return self._decided(event, judgement, judgement.verdict.reply, reference)
+
+    def _decided(self, event: Event, judgement: Judgement, reply: Reply | None, reference: str) -> Reply:
         assert reply is not None
-        reference = new_reference()
+        verdict = judgement.verdict
         spoken = reply.with_reference(reference)
         self._write(
             event,
             reference=reference,
-            verdict="rejected" if verdict.decision is Decision.REJECT else "tempfailed",
+            verdict=_VERDICTS[verdict.decision],
             stage=judgement.stage,
             reason=verdict.reason,
             policy=judgement.policy,
@@ -221,12 +243,12 @@ def _message(message: Message | None) -> MessageRecord | None:
     return MessageRecord(
         size=message.size,
         digest=message.digest,
-        message_id=_sayable(message.header("Message-ID")),
-        subject=_sayable(message.header("Subject")),
-        from_=_sayable(message.header("From")),
+        message_id=sayable(message.header("Message-ID")),
+        subject=sayable(message.header("Subject")),
+        from_=sayable(message.header("From")),
     )
 
 
-def _sayable(text: str | None) -> str | None:
+def sayable(text: str | None) -> str | None:
     """Text that UTF-8 can say: decoding encoded-words can yield lone surrogates."""
     return text if text is None else text.encode("utf-8", "replace").decode("utf-8")[:1000]

@@ -68,6 +68,8 @@ async def judge_message(
     refusal = case.conclude(ended) or _not_routed(assembly, envelope)
     if refusal is not None:
         recorder.refused(event, refusal)
+    elif ended is not None and ended.verdict.is_taking:
+        recorder.taken(event, reference, ended)
     else:
         recorder.accepted(event, reference, WOULD_RELAY, ended)
     return decode(encode(catcher.records[0]))

@@ -20,6 +20,7 @@ from gateway.config import Config, ConfigError, load
 from gateway.journal.layout import Layout
 from gateway.listening import bind
 from gateway.proxy.admission import share_memory
+from gateway.quarantine import quarantine_directory
 from gateway.roles.__main__ import END_OF_CONFIG
 from gateway.roles.control import READY
 from gateway.spool import content_directory
@@ -257,7 +258,7 @@ def prepare_directories(config: Config) -> None:
     """Make the state directory and what is in it. Raises ConfigError."""
     state = Path(config.gateway.state_directory)
     try:
-        for directory in (Layout(state).spool, content_directory(state)):
+        for directory in (Layout(state).spool, content_directory(state), quarantine_directory(state)):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise PermissionError(None, "Permission denied")

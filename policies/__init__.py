@@ -12,7 +12,18 @@ from filters.evidence import Evidence, Finding, Listings, Route, SpamReport, Vir
 from gateway.smtp.address import Path
 from gateway.smtp.transaction import Stage, Transaction
 from policies.policy import Policy, PolicyError, policy
-from policies.verdict import Verdict, accept, mark, reject, tempfail
+from policies.verdict import (
+    Verdict,
+    accept,
+    add_recipient,
+    discard,
+    mark,
+    quarantine,
+    redirect,
+    reject,
+    subject,
+    tempfail,
+)
 
 __all__ = [
     "Evidence",
@@ -28,8 +39,13 @@ __all__ = [
     "Verdict",
     "VirusReport",
     "accept",
+    "add_recipient",
+    "discard",
     "mark",
     "policy",
+    "quarantine",
+    "redirect",
     "reject",
+    "subject",
     "tempfail",
 ]

@@ -17,7 +17,11 @@ class Policy:
     """A pure, synchronous function with its stage and its needs. Calling it calls the function."""
 
     def __init__(
-        self, function: Callable[..., Verdict | None], at: Stage, needs: Iterable[type[Finding]]
+        self,
+        function: Callable[..., Verdict | None],
+        at: Stage,
+        needs: Iterable[type[Finding]],
+        wants: Iterable[type[Finding]] = (),
     ) -> None:
         self.function = function
         self.name: str = function.__name__
@@ -27,7 +31,8 @@ class Policy:
         code = inspect.unwrap(function).__code__
         self.location = f"{code.co_filename}:{code.co_firstlineno}"
         self._check()
-        self.needs = self._checked(needs)
+        self.needs = self._checked("needs", needs)
+        self.wants = self._checked("wants", wants)
 
     def __call__(self, tx: Transaction, evidence: Evidence, **options: object) -> Verdict | None:
         return self.function(tx, evidence, **options)
@@ -48,14 +53,14 @@ class Policy:
             if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
                 self._refuse(f"option {parameter.name!r} needs an annotation and a default")
 
-    def _checked(self, needs: Iterable[type[Finding]]) -> tuple[type[Finding], ...]:
-        if not isinstance(needs, Iterable):
-            self._refuse(f"needs takes a list of evidence types, not {needs!r}")
-        kinds = tuple(needs)
+    def _checked(self, argument: str, types: Iterable[type[Finding]]) -> tuple[type[Finding], ...]:
+        if not isinstance(types, Iterable):
+            self._refuse(f"{argument} takes a list of evidence types, not {types!r}")
+        kinds = tuple(types)
         written: tuple[object, ...] = kinds
-        for need in written:
-            if not (isinstance(need, type) and issubclass(need, Finding)):
-                self._refuse(f"needs takes evidence types, not {need!r}")
+        for kind in written:
+            if not (isinstance(kind, type) and issubclass(kind, Finding)):
+                self._refuse(f"{argument} takes evidence types, not {kind!r}")
         return kinds
 
     def options(self) -> list[inspect.Parameter]:
@@ -70,14 +75,16 @@ class Policy:
 
 
 def policy(
-    *, at: Stage, needs: Iterable[type[Finding]] = ()
+    *, at: Stage, needs: Iterable[type[Finding]] = (), wants: Iterable[type[Finding]] = ()
 ) -> Callable[[Callable[..., Verdict | None]], Policy]:
     """Make a policy of a function: `@policy(at=Stage.END_OF_DATA, needs=[SpamReport])`.
 
-    The function's name is the policy's name. Raises PolicyError with file and line.
+    The function's name is the policy's name. Without what it `needs` it is not asked. What it `wants`
+    is asked for where a filter for it is configured, and may be missing all the same: `evidence.get`.
+    Raises PolicyError with file and line.
     """
 
     def decorate(function: Callable[..., Verdict | None]) -> Policy:
-        return Policy(function, at, needs)
+        return Policy(function, at, needs, wants)
 
     return decorate

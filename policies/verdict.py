@@ -6,13 +6,16 @@ for the client, generic, and discloses nothing; `detail` is for the operator's r
 
 import enum
 import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from gateway.smtp.address import Path, parse_address
 from gateway.smtp.reply import Reply
+from gateway.smtp.transaction import Stage
+from policies.effects import AddRecipient, Copy, Effect, HeaderField, Redirect, SubjectPrefix
 
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_FIELD_NAME = re.compile(r"[!-9;-~]+")
-_FIELD_VALUE = re.compile(r"[ -~\t]*")
 
 
 class Decision(enum.Enum):
@@ -21,38 +24,139 @@ class Decision(enum.Enum):
     REJECT = "reject"
     TEMPFAIL = "tempfail"
     ACCEPT = "accept"
+    QUARANTINE = "quarantine"
+    DISCARD = "discard"
+    # What follows changes the message, and the next policy is asked.
     MARK = "mark"
+    SUBJECT = "subject"
+    COPY = "copy"
+    REDIRECT = "redirect"
+    ADD_RECIPIENT = "add-recipient"
 
 
-# The class of reply codes each refusal speaks with.
-_CLASSES = {Decision.REJECT: 5, Decision.TEMPFAIL: 4}
+# The class of reply codes each decision speaks with.
+_CLASSES = {Decision.REJECT: 5, Decision.TEMPFAIL: 4, Decision.QUARANTINE: 2, Decision.DISCARD: 2}
+_DECIDED = frozenset({Decision.ACCEPT, *_CLASSES})
+_ANY = frozenset(Stage)
+_END = frozenset({Stage.END_OF_DATA})
+# When there is something to do it to.
+_STAGES = {
+    **dict.fromkeys((Decision.QUARANTINE, Decision.DISCARD, Decision.COPY, Decision.ADD_RECIPIENT), _END),
+    Decision.REDIRECT: _END | {Stage.RCPT},
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A policy's answer. Build it with `reject`, `tempfail`, `accept` or `mark`.
+    """A policy's answer. Build it with the functions of this module; `a & b` joins two.
 
-    Raises ValueError when built from a malformed reason or header field, or with a reply that
-    contradicts the decision. So a slip in a policy is a `policy-error`, and never a forged header
-    field or a message that was refused with 250.
+    `effects` are done to a message that goes on. `exempt_from` names the policies that are not asked
+    any more after an `accept`; empty, that are all. `recipients` are those whom a refusal at the end
+    of data is about, `None` for everybody.
+
+    Raises ValueError when built from a malformed reason, or with a reply that contradicts the
+    decision. So a slip in a policy is a `policy-error`, and never a message that was refused with 250.
     """
 
     decision: Decision
     reason: str
     reply: Reply | None = None
     detail: str = ""
-    field: tuple[str, str] | None = None
+    effects: tuple[Effect, ...] = ()
+    exempt_from: frozenset[str] = frozenset()
+    recipients: frozenset[Path] | None = None
 
     def __post_init__(self) -> None:
         if not _SLUG.fullmatch(self.reason):
             raise ValueError(f"reason {self.reason!r} is not a kebab-case slug")
         _check_reply(self.decision, self.reply)
-        _check_field(self.decision, self.field)
+        if self.decision not in _DECIDED and not self.effects:
+            raise ValueError(f"{self.decision.value} without anything to do")
+        if self.is_refusal and set(self.effects) - {Copy()}:
+            raise ValueError("what is refused cannot be changed, only copied into the quarantine")
+
+    def __and__(self, other: "Verdict") -> "Verdict":
+        """Both: all effects, and the decision of the one that decides. Raises ValueError if both do."""
+        if not isinstance(other, Verdict):
+            return NotImplemented
+        if self.decision in _DECIDED and other.decision in _DECIDED:
+            raise ValueError(f"{self.decision.value} and {other.decision.value} cannot both be")
+        first = other if other.decision in _DECIDED else self
+        details = filter(None, (self.detail, other.detail))
+        return Verdict(
+            first.decision,
+            first.reason,
+            first.reply,
+            "; ".join(details),
+            self.effects + other.effects,
+            first.exempt_from,
+            first.recipients,
+        )
 
     @property
     def is_refusal(self) -> bool:
         """True for reject and tempfail."""
         return self.decision in {Decision.REJECT, Decision.TEMPFAIL}
+
+    @property
+    def is_taking(self) -> bool:
+        """True for what is taken from the client and not handed on."""
+        return self.decision in {Decision.QUARANTINE, Decision.DISCARD}
+
+    @property
+    def ends_judging(self) -> bool:
+        """Whether no later policy is asked."""
+        return self.decision in _DECIDED and not self.exempt_from
+
+    @property
+    def field(self) -> tuple[str, str] | None:
+        """Name and value of the first header field that it adds."""
+        fields = (effect for effect in self.effects if isinstance(effect, HeaderField))
+        return next(((field.name, field.value) for field in fields), None)
+
+    def check_stage(self, stage: Stage) -> None:
+        """Raises ValueError where a policy asked at this stage cannot have this verdict."""
+        decisions = {self.decision, *(_DECISIONS[type(effect)] for effect in self.effects)}
+        for decision in decisions:
+            stages = _STAGES.get(decision, _ANY)
+            if stage not in stages:
+                when = " or ".join(each.value for each in Stage if each in stages)
+                raise ValueError(f"{decision.value} is for {when}, not for {stage.value}")
+        if self.recipients is not None and stage is not Stage.END_OF_DATA:
+            raise ValueError(f"a refusal for some recipients is for end-of-data, not for {stage.value}")
+
+    def as_record(self) -> dict[str, Any]:
+        """What the record says beside decision, reason and detail; empty for most."""
+        extra: dict[str, Any] = {}
+        if self.exempt_from:
+            extra["exempt_from"] = sorted(self.exempt_from)
+        if self.recipients is not None:
+            extra["recipients"] = sorted(map(str, self.recipients))
+        if self.effects:
+            extra["effects"] = [_effect_record(effect) for effect in self.effects]
+        return extra
+
+
+_DECISIONS: Mapping[type[Effect], Decision] = {
+    HeaderField: Decision.MARK,
+    SubjectPrefix: Decision.SUBJECT,
+    Copy: Decision.COPY,
+    Redirect: Decision.REDIRECT,
+    AddRecipient: Decision.ADD_RECIPIENT,
+}
+
+
+def _effect_record(effect: Effect) -> dict[str, str]:
+    kind = _DECISIONS[type(effect)].value
+    match effect:
+        case HeaderField(name=name, value=value):
+            return {"effect": kind, "name": name, "value": value}
+        case SubjectPrefix(prefix=prefix):
+            return {"effect": kind, "prefix": prefix}
+        case Redirect(address=address) | AddRecipient(address=address):
+            return {"effect": kind, "address": str(address)}
+        case _:
+            return {"effect": kind}
 
 
 # Reason -> text for the client, where the reason's own words would tell too little or too much.
@@ -82,22 +186,46 @@ TEXTS = {
 
 
 def reject(
-    reason: str, *, text: str | None = None, detail: str = "", code: int = 550, status: str = "5.7.1"
+    reason: str,
+    *,
+    text: str | None = None,
+    detail: str = "",
+    code: int = 550,
+    status: str = "5.7.1",
+    recipients: Collection[Path | str] | None = None,
 ) -> Verdict:
-    """Refuse for good. `code` is 5xx; raises ValueError where it is not or `status` contradicts it."""
-    return Verdict(Decision.REJECT, reason, _reply(code, status, text, reason), detail)
+    """Refuse for good. `code` is 5xx; raises ValueError where it is not or `status` contradicts it.
+
+    `recipients`, at the end of data, are those it is refused for; the others get it. A client that
+    takes one reply for all cannot be told so (only PRDR and LMTP have one for each): then all get it,
+    unless it is refused for all.
+    """
+    reply = _reply(code, status, text, reason)
+    return Verdict(Decision.REJECT, reason, reply, detail, recipients=_paths(recipients))
 
 
 def tempfail(
-    reason: str, *, text: str | None = None, detail: str = "", code: int = 451, status: str = "4.7.1"
+    reason: str,
+    *,
+    text: str | None = None,
+    detail: str = "",
+    code: int = 451,
+    status: str = "4.7.1",
+    recipients: Collection[Path | str] | None = None,
 ) -> Verdict:
-    """Refuse for now. `code` is 4xx; raises ValueError where it is not or `status` contradicts it."""
-    return Verdict(Decision.TEMPFAIL, reason, _reply(code, status, text, reason), detail)
+    """Refuse for now. `code` is 4xx; raises ValueError where it is not or `status` contradicts it.
+
+    `recipients` as in `reject`.
+    """
+    reply = _reply(code, status, text, reason)
+    return Verdict(Decision.TEMPFAIL, reason, reply, detail, recipients=_paths(recipients))
 
 
-def accept(reason: str, *, detail: str = "") -> Verdict:
-    """Let it pass: no later policy is asked."""
-    return Verdict(Decision.ACCEPT, reason, detail=detail)
+def accept(reason: str, *, detail: str = "", exempt_from: Iterable[str] = ()) -> Verdict:
+    """Let it pass: no later policy is asked, or none of those that `exempt_from` names."""
+    if isinstance(exempt_from, str):
+        raise ValueError(f"exempt_from takes names of policies, not the text {exempt_from!r}")  # noqa: TRY004
+    return Verdict(Decision.ACCEPT, reason, detail=detail, exempt_from=frozenset(exempt_from))
 
 
 def mark(name: str, value: str, *, detail: str = "") -> Verdict:
@@ -105,7 +233,68 @@ def mark(name: str, value: str, *, detail: str = "") -> Verdict:
 
     Raises ValueError if the name is no field name or the value is not one line of printable ASCII.
     """
-    return Verdict(Decision.MARK, "marked", detail=detail, field=(name, value))
+    return Verdict(Decision.MARK, "marked", detail=detail, effects=(HeaderField(name, value),))
+
+
+def subject(prefix: str, *, detail: str = "") -> Verdict:
+    """Put words before the message's Subject and go on with the next policy.
+
+    The only change below the fields on top; a signature over the Subject (RFC 6376) breaks by it.
+    Raises ValueError where the prefix is not 1 to 60 printable characters.
+    """
+    return Verdict(Decision.SUBJECT, "subject-prefixed", detail=detail, effects=(SubjectPrefix(prefix),))
+
+
+def quarantine(reason: str, *, detail: str = "", deliver: bool = False) -> Verdict:
+    """Take the message and keep it in the quarantine instead of delivering it; at the end of data.
+
+    The client hears 250 once it is on disk. With `deliver` only a copy is kept, and the next policy
+    is asked.
+    """
+    if deliver:
+        return Verdict(Decision.COPY, reason, detail=detail, effects=(Copy(),))
+    return Verdict(Decision.QUARANTINE, reason, Reply.of(250, "2.0.0", "Message accepted"), detail)
+
+
+def discard(reason: str, *, detail: str = "") -> Verdict:
+    """Take the message and throw it away; at the end of data.
+
+    Nobody is told, neither sender nor recipient: a mistake cannot be undone. `reject` is nearly always
+    better. Every use of it is a warning in the log, and the record has the verdict `discarded`.
+    """
+    return Verdict(Decision.DISCARD, reason, Reply.of(250, "2.0.0", "Message accepted"), detail)
+
+
+def redirect(address: Path | str, *, detail: str = "") -> Verdict:
+    """Send the mail to another recipient, and go on with the next policy.
+
+    At RCPT instead of the one in question, at the end of data instead of all. Some `[[relay]]` must
+    know the way there. Raises PathError (a ValueError) for what is no address.
+    """
+    return Verdict(
+        Decision.REDIRECT, "redirected", detail=detail, effects=(Redirect(_forward_path(address)),)
+    )
+
+
+def add_recipient(address: Path | str, *, detail: str = "") -> Verdict:
+    """Send the mail to one more recipient, and go on with the next policy; at the end of data.
+
+    It must have the same `[[relay]]` as the others: who else could say whether all of them got it?
+    Raises PathError (a ValueError) for what is no address.
+    """
+    added = AddRecipient(_forward_path(address))
+    return Verdict(Decision.ADD_RECIPIENT, "recipient-added", detail=detail, effects=(added,))
+
+
+def _forward_path(address: Path | str) -> Path:
+    path = parse_address(address) if isinstance(address, str) else address
+    if path.is_null:
+        raise ValueError("the null path is no recipient")
+    return path
+
+
+def _paths(recipients: Collection[Path | str] | None) -> frozenset[Path] | None:
+    return None if recipients is None else frozenset(map(_forward_path, recipients))
 
 
 def _reply(code: int, status: str, text: str | None, reason: str) -> Reply:
@@ -119,15 +308,3 @@ def _check_reply(decision: Decision, reply: Reply | None) -> None:
     if actual != wanted:
         allowed = "no reply" if wanted is None else f"a {wanted}xx code"
         raise ValueError(f"{decision.value} takes {allowed}, not {reply and reply.code}")
-
-
-def _check_field(decision: Decision, field: tuple[str, str] | None) -> None:
-    if (field is not None) is not (decision is Decision.MARK):
-        raise ValueError("a header field belongs to mark, and to nothing else")
-    if field is None:
-        return
-    name, value = field
-    if not _FIELD_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a header field name")
-    if not _FIELD_VALUE.fullmatch(value):
-        raise ValueError(f"value of {name} is not one line of printable ASCII")

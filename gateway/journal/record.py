@@ -18,7 +18,7 @@ MAX_LINE: Final = 4_194_304
 # No 0, 1, I or O: nothing in a reference can be misread, or misheard over a telephone.
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
-VERDICTS: Final = ("accepted", "rejected", "tempfailed", "quarantined", "aborted")
+VERDICTS: Final = ("accepted", "rejected", "tempfailed", "quarantined", "discarded", "aborted")
 STAGES: Final = ("connect", "helo", "mail", "rcpt", "end-of-data", "relay")
 
 
@@ -97,6 +97,12 @@ def new_reference() -> str:
     bits = secrets.randbits(40)
     letters = "".join(_ALPHABET[bits >> shift & 31] for shift in range(35, -1, -5))
     return f"{letters[:4]}-{letters[4:]}"
+
+
+def is_reference(text: str) -> bool:
+    """Whether this is a reference, written as `new_reference` does."""
+    first, hyphen, second = text.partition("-")
+    return bool(hyphen) and len(first) == len(second) == 4 and set(first + second) <= set(_ALPHABET)
 
 
 def timestamp(when: datetime | None = None) -> str:

@@ -4,19 +4,25 @@ A transaction has one group, unless the client takes a reply for each recipient 
 has its own transaction downstream, so that what one group is refused another can still be given.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+
+import structlog
 
 from gateway.casefile import CaseFile, Judgement
 from gateway.headers import header_block, relayed
 from gateway.journal.record import DownstreamRecord, new_reference
 from gateway.profiles import Profile
+from gateway.proxy.addressing import Addressing, AddressingError, address
+from gateway.proxy.handover import Handover
 from gateway.proxy.service import Service
-from gateway.recorder import Event
+from gateway.quarantine import entry_for
+from gateway.recorder import Event, only
+from gateway.relay.answers import as_spoken, verdict_of_failure, verdict_of_refusal
 from gateway.relay.client import DownstreamError
-from gateway.relay.delivery import Delivery, ExtensionMissing
+from gateway.relay.delivery import Delivery
+from gateway.relay.pool import Connections
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
@@ -25,9 +31,10 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
 from gateway.smtp.transaction import Stage, Transaction
-from policies.verdict import Decision, Verdict, reject, tempfail
+from policies.effects import Copy
+from policies.verdict import Decision, Verdict, tempfail
 
-RELAY = "relay"
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +51,41 @@ class Start:
 
 
 class Group:
-    """Created for its first recipient. Ends with `answers` complete, or with `drop`."""
+    """Created for its first recipient. Ends with `answers` complete, or with `drop`.
+
+    `exempt` are the policies that its recipients are exempt from; `answers_for_each` says that the
+    client takes a reply for each of them.
+    """
 
     def __init__(
         self,
         service: Service,
+        connections: Connections,
         session: Session,
         envelope: Envelope,
+        destination: Destination,
         profile: Profile,
-        delivery: Delivery,
         start: Start,
+        exempt: Iterable[str] = (),
+        answers_for_each: bool = False,
     ) -> None:
         self.profile = profile
+        self.exempt = frozenset(exempt)
         self.client_has_gone = False
         self.answers: Sequence[Reply] = ()
         self._service = service
+        self._connections = connections
         self._session = session
         self._envelope = replace(envelope, recipients=())
         self._start = start
         self._case = start.case.fork(Stage.RCPT)
         # Only postmaster gets here with a deferral behind it, and is not deferred in the end.
         self._case.deferral = None
-        self._delivery = delivery
-        self._accepted_by: Judgement | None = None
+        self._answers_for_each = answers_for_each
+        self._delivery = self._deliver_to(destination)
+        self._is_keeping = False
+        self._judgement: Judgement | None = None
+        self._refused: dict[int, Reply] = {}
         self._reference = new_reference()
         self._received = b""
 
@@ -82,8 +101,8 @@ class Group:
 
     @property
     def is_committed(self) -> bool:
-        """True once the end of data went to the downstream: from then on its answer is awaited."""
-        return self._delivery.is_committed
+        """True once somebody may have the message: from then on what becomes of it is awaited."""
+        return self._delivery.is_committed or self._is_keeping
 
     def event(self, message: Message | None = None) -> Event:
         """What happens to this group after RCPT, for the record."""
@@ -99,19 +118,21 @@ class Group:
         """Give up, wherever it is; nothing is delivered."""
         self._delivery.abandon()
 
-    async def add(self, event: Event, recipient: Path) -> Reply:
-        """RCPT at the downstream, whose reply is the client's; a refusal is recorded."""
+    async def add(self, event: Event, recipient: Path, target: Path) -> Reply:
+        """RCPT at the downstream, for `target`; its reply is the client's. A refusal is recorded."""
         parameters = event.envelope.recipient_parameters if event.envelope else {}
         try:
-            reply = _spoken(await self._delivery.add(recipient, parameters), "5.1.1")
+            reply = as_spoken(await self._delivery.add(target, parameters), "5.1.1")
         except DownstreamError as error:
-            return self._refuse(event, _unavailable(error, str(error)), Stage.RCPT.value)
+            return self._refuse(event, verdict_of_failure(error, str(error)), Stage.RCPT.value)
         if not reply.is_positive:
             event = replace(event, downstream=DownstreamRecord(self._delivery.address, str(reply)))
-            return self._refuse(event, _downstream_verdict(reply), Stage.RCPT.value, reply)
+            return self._refuse(event, verdict_of_refusal(reply), Stage.RCPT.value, reply)
         self._case.absorb(event.case)
         self._envelope = replace(self._envelope, recipients=(*self.recipients, recipient))
         return reply
+
+    # The verdict
 
     async def judge(self, message: Message, deadline: float) -> None:
         """Ask the policies about the message. A refusal is recorded and is then the `answers`."""
@@ -127,117 +148,127 @@ class Group:
         judgement = self._start.early
         if not self._start.is_exempt:
             judgement = await self.profile.pipeline.judge(tx, self._case, deadline)
+        if self._answers_for_each and self._case.refusals:
+            self._refuse_some(message)
         refusal = self._case.conclude(judgement)
-        if refusal is not None:
-            self.refuse(self.event(message), refusal)
-        self._accepted_by = judgement
+        if refusal is not None and not self.answers:
+            if refusal.verdict.decision is Decision.REJECT and Copy() in self._case.effects:
+                await self._keep_refused(message, refusal)
+            self.refuse(self._event(message), refusal, self._reference)
+        self._judgement = judgement
 
-    def refuse(self, event: Event, refusal: Judgement) -> None:
+    async def _keep_refused(self, message: Message, refusal: Judgement) -> None:
+        """Keep a copy of what is refused, if that can be: it is refused all the same."""
+        try:
+            await self._keep(message, refusal)
+        except OSError as error:
+            _log.error("no copy of a refused message", reference=self._reference, error=str(error))
+
+    def _refuse_some(self, message: Message) -> None:
+        """Refuse it to those recipients for whom a policy did."""
+        for judgement in dict.fromkeys(self._case.refusals.values()):
+            refused = [self._case.refusals.get(each) is judgement for each in self.recipients]
+            numbers = [number for number, is_refused in enumerate(refused) if is_refused]
+            reply = self._service.recorder.refused(only(self.event(message), numbers), judgement)
+            self._refused |= dict.fromkeys(numbers, reply)
+        if len(self._refused) == len(self.recipients):
+            self.drop()
+            self.answers = [self._refused[number] for number in range(len(self.recipients))]
+
+    def refuse(self, event: Event, refusal: Judgement, reference: str | None = None) -> None:
         """Refuse the message for all recipients of the group."""
         self.drop()
-        reply = self._service.recorder.refused(event, refusal)
-        self.answers = [reply] * len(self.recipients)
+        reply = self._service.recorder.refused(event, refusal, reference=reference)
+        self._answer_the_rest(reply)
 
     def fail(self, error: Exception) -> None:
         """Something of ours broke: nothing of this group can be trusted."""
         self.drop()
-        reply = self._service.recorder.failed(self.event(), error)
-        self.answers = [reply] * len(self.recipients)
+        self._answer_the_rest(self._service.recorder.failed(self.event(), error))
+
+    def _answer_the_rest(self, reply: Reply) -> None:
+        """The answer to all who were not answered one by one."""
+        self.answers = [self._refused.get(number, reply) for number in range(len(self.recipients))]
+
+    # What is done about it
 
     async def relay(self, message: Message, deadline: float) -> None:
-        """Hand the message over, unless it was refused, and record what became of it."""
+        """Hand the message over, or keep it, unless it was refused; record what became of it."""
         if self.answers:
             return
-        failure: Exception | None = None
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._commit(message)
-        except (DownstreamError, TimeoutError) as error:
-            failure = error
-        self.answers = self._answered(message, failure)
+            if self._judgement is not None and self._judgement.verdict.is_taking:
+                await self._take(message, self._judgement)
+            else:
+                await self._hand_over(message, deadline)
+        except AddressingError as error:
+            self._give_up(message, tempfail("policy-error", status="4.3.0", detail=str(error)))
+        except OSError as error:
+            detail = f"quarantine: {error.strerror or error}"
+            self._give_up(message, tempfail("storage-failed", code=452, status="4.3.1", detail=detail))
 
-    async def _commit(self, message: Message) -> None:
-        block = header_block(self._case, self._received, self._reference, self._service.hostname)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            await self._delivery.commit(relayed(block, message, self._service.hostname))
-        finally:
-            self._case.spend(RELAY, loop.time() - started)
-
-    # What the downstream answered, recorded: one record for what it took, one for each refusal
-
-    def _answered(self, message: Message, failure: Exception | None) -> list[Reply]:
-        replies = [_spoken(reply, None) for reply in self._delivery.replies]
-        answers = {number: reply for number, reply in enumerate(replies) if reply.is_positive}
-        if answers:
-            self._record_accepted(message, list(answers), list(answers.values()))
-        for reply in dict.fromkeys(reply for reply in replies if not reply.is_positive):
-            numbers = [number for number, each in enumerate(replies) if each == reply]
-            event = self._event_for(message, numbers, str(reply))
-            refusal = self._refuse(event, _downstream_verdict(reply), RELAY, reply)
-            answers |= dict.fromkeys(numbers, refusal)
-        if failure is not None:
-            missing = list(range(len(replies), len(self.recipients)))
-            refusal = self._refuse_undelivered(self._event_for(message, missing), failure)
-            answers |= dict.fromkeys(missing, refusal)
-        return [answers[number] for number in range(len(self.recipients))]
-
-    def _event_for(self, message: Message, numbers: Sequence[int], reply: str | None = None) -> Event:
-        """The event for some of the recipients, by their numbers, with what the downstream said."""
-        envelope = self._envelope
-        if len(numbers) < len(self.recipients):
-            envelope = replace(envelope, recipients=tuple(self.recipients[number] for number in numbers))
-        return Event(
-            session=self._session,
-            case=self._case,
-            spoken=Stage.END_OF_DATA.value,
-            envelope=envelope,
-            message=message,
-            downstream=DownstreamRecord(self._delivery.address, reply),
-        )
-
-    def _record_accepted(self, message: Message, numbers: Sequence[int], replies: Sequence[Reply]) -> None:
-        event = self._event_for(message, numbers, "; ".join(dict.fromkeys(map(str, replies))))
-        remark = "the client has gone and may send the message again" if self.client_has_gone else ""
-        self._service.recorder.accepted(event, self._reference, replies[0], self._accepted_by, remark)
-
-    def _refuse_undelivered(self, event: Event, failure: Exception) -> Reply:
-        """The downstream did not answer, or not in time. If it had the whole message we cannot know."""
-        detail = str(failure) or "the deadline passed while relaying"
-        if self.is_committed:
-            detail += " (after the end of data: the downstream may have taken the message)"
+    async def _take(self, message: Message, judgement: Judgement) -> None:
+        """Take the message from the client without handing it on. Raises OSError."""
         self.drop()
-        verdict = _unavailable(failure, detail)
-        if isinstance(failure, TimeoutError):
-            verdict = tempfail("deadline-exceeded", status="4.4.7", detail=detail)
-        return self._refuse(event, verdict, RELAY)
+        if judgement.verdict.decision is Decision.QUARANTINE:
+            # The client may leave now: whoever comes again finds that it has been taken.
+            self._is_keeping = True
+            await self._keep(message, judgement)
+        else:
+            about = {"policy": judgement.policy, "reason": judgement.verdict.reason}
+            _log.warning("a message is thrown away, and nobody is told", reference=self._reference, **about)
+        self._answer_the_rest(self._service.recorder.taken(self._event(message), self._reference, judgement))
+
+    async def _hand_over(self, message: Message, deadline: float) -> None:
+        """Raises AddressingError; OSError where a copy of it cannot be kept."""
+        addressing = self._readdress()
+        if Copy() in self._case.effects:
+            await self._keep(message, self._judgement)
+        handover = Handover(self._service.recorder, self._delivery, addressing, self.event(message))
+        await handover.run(self._content(message), deadline)
+        answers = self._refused | handover.answers(self._reference, self._judgement, self._remarks())
+        self.answers = [answers[number] for number in range(len(self.recipients))]
+
+    def _readdress(self) -> Addressing:
+        """What policies make of the recipients; the downstream is told. Raises AddressingError."""
+        heard = self._delivery.accepted
+        addressing = address(self._case, self._service.router, self.destination, heard, self._refused)
+        if addressing.destination is not self.destination:
+            self._delivery.abandon()
+            self._delivery = self._deliver_to(addressing.destination)
+        if addressing.is_changed:
+            self._delivery.readdress(addressing.targets)
+        return addressing
+
+    async def _keep(self, message: Message, judgement: Judgement | None) -> None:
+        """Put it into the quarantine as it would be relayed. Raises OSError."""
+        entry = entry_for(self._event(message), self._reference, judgement)
+        await self._service.quarantine.keep(entry, self._content(message))
+
+    def _give_up(self, message: Message, verdict: Verdict) -> None:
+        self.refuse(self._event(message), Judgement(verdict, None, Stage.END_OF_DATA.value))
+
+    def _deliver_to(self, destination: Destination) -> Delivery:
+        return Delivery(self._connections, destination, self._session, self._envelope)
+
+    def _content(self, message: Message) -> Iterator[bytes]:
+        """The message as it leaves us."""
+        hostname = self._service.hostname
+        block = header_block(self._case, self._received, self._reference, hostname)
+        return relayed(self._case, block, message, hostname)
+
+    def _event(self, message: Message) -> Event:
+        """What happens to those who were not refused one by one."""
+        left = [number for number in range(len(self.recipients)) if number not in self._refused]
+        return only(self.event(message), left)
+
+    def _remarks(self) -> Iterator[str]:
+        """What the operator should know beside the verdict."""
+        if self.client_has_gone:
+            yield "the client has gone and may send the message again"
+        if not self._answers_for_each:
+            for recipient, judgement in self._case.refusals.items():
+                yield f"{judgement.verdict.reason} for {recipient} alone could not be said to this client"
 
     def _refuse(self, event: Event, verdict: Verdict, stage: str, reply: Reply | None = None) -> Reply:
         return self._service.recorder.refused(event, Judgement(verdict, None, stage), reply)
-
-
-def _unavailable(error: Exception, detail: str) -> Verdict:
-    if isinstance(error, ExtensionMissing):
-        return tempfail("extension-missing", status="4.3.3", detail=detail)
-    return tempfail("downstream-unavailable", status="4.4.1", detail=detail)
-
-
-def _downstream_verdict(reply: Reply) -> Verdict:
-    """The downstream's refusal, by our reasons."""
-    if not reply.is_permanent:
-        return tempfail("downstream-deferred", detail=str(reply))
-    unknown = reply.status is not None and reply.status.startswith("5.1.")
-    return reject("unknown-recipient" if unknown else "downstream-rejected", detail=str(reply))
-
-
-def _spoken(reply: Reply, status_of_550: str | None) -> Reply:
-    """The downstream's reply as we say it: its code and text, with an enhanced status if it has none.
-
-    421 would announce that we hang up, which we do not.
-    """
-    code = 451 if reply.code == 421 else reply.code
-    if reply.status is not None and code == reply.code:
-        return reply
-    default = status_of_550 if code == 550 and status_of_550 else f"{code // 100}.0.0"
-    return Reply(code, reply.status or default, reply.lines)

@@ -7,6 +7,7 @@ from gateway.pipeline import Pipeline
 from gateway.profiles import Profiles
 from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors
+from gateway.quarantine import Quarantine
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
@@ -33,6 +34,7 @@ class Service:
     pool: Pool
     recorder: Recorder
     store: Store
+    quarantine: Quarantine
     speak: Speak = "rcpt"
     deadline: float = 60.0
     max_message_size: int = 52_428_800

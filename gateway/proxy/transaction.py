@@ -13,7 +13,6 @@ from gateway.profiles import Profile
 from gateway.proxy.group import Group, Start
 from gateway.proxy.service import Service
 from gateway.recorder import Event
-from gateway.relay.delivery import Delivery
 from gateway.relay.pool import Connections
 from gateway.relay.router import Destination
 from gateway.smtp.address import Path
@@ -36,6 +35,7 @@ _ABORTED_AT = {
 _APART = {
     "other-profile": "This recipient has other settings, please send the message to it separately",
     "other-relay": "This recipient has another destination, please send the message to it separately",
+    "other-exemption": "Other rules hold for this recipient, please send the message to it separately",
     "other-recipient": "Each recipient there is answered for by itself, please send to it separately",
 }
 
@@ -175,32 +175,46 @@ class MailTransaction:
 
     async def _find_group(self, event: Event, recipient: Path, profile: Profile, start: Start) -> Reply:
         """Put the recipient to those it can go with, and ask the downstream."""
-        destination = self._service.router.find(recipient)
+        redirect = event.case.take_redirect()
+        target = redirect or recipient
+        destination = self._service.router.find(target)
         if destination is None:
-            return self._refuse(event, reject("relay-denied"))
-        group = self._group_of(profile, destination)
+            detail = f"there is no [[relay]] entry for {target}"
+            lost = tempfail("policy-error", status="4.3.0", detail=f"redirected: {detail}")
+            return self._refuse(event, lost if redirect else reject("relay-denied", detail=detail))
+        exempt = frozenset(event.case.exempt)
+        group = self._group_of(profile, destination, exempt)
         if group is None:
-            apart = self._why_apart(profile, destination)
+            apart = self._why_apart(profile, destination, exempt)
             if apart is not None:
                 return self._refuse(event, tempfail(apart, text=_APART[apart], code=452, status="4.5.3"))
-            delivery = Delivery(self._connections, destination, self._session, self._envelope)
-            group = Group(self._service, self._session, self._envelope, profile, delivery, start)
+            group = Group(
+                self._service,
+                self._connections,
+                self._session,
+                self._envelope,
+                destination,
+                profile,
+                start,
+                exempt,
+                self._answers_for_each,
+            )
             self._groups.append(group)
-        reply = await group.add(event, recipient)
+        reply = await group.add(event, recipient, target)
         if reply.is_positive:
             self._accepted.append(group)
             self._envelope = replace(self._envelope, recipients=(*self._envelope.recipients, recipient))
         return reply
 
-    def _group_of(self, profile: Profile, destination: Destination) -> Group | None:
+    def _group_of(self, profile: Profile, destination: Destination, exempt: frozenset[str]) -> Group | None:
         """The group that this recipient belongs to, if it is there and can take another one."""
         for group in self._groups:
-            if group.profile is profile and group.destination is destination:
+            if (group.profile, group.destination, group.exempt) == (profile, destination, exempt):
                 is_full = bool(group.recipients) and destination.answers_for_each
                 return group if self._answers_for_each or not is_full else None
         return None
 
-    def _why_apart(self, profile: Profile, destination: Destination) -> str | None:
+    def _why_apart(self, profile: Profile, destination: Destination, exempt: frozenset[str]) -> str | None:
         """Why one reply to the client could not be true for this recipient and those before it."""
         if self._answers_for_each:
             return None
@@ -211,6 +225,8 @@ class MailTransaction:
         (first,) = self._groups
         if first.profile is not profile:
             return "other-profile"
+        if first.exempt != exempt:
+            return "other-exemption"
         return "other-recipient" if first.destination is destination else "other-relay"
 
     def _drop_empty(self) -> None:

@@ -7,7 +7,7 @@ nobody may interrupt it after that: `is_committed` says so.
 
 import asyncio
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.relay.client import ClientConnection, DownstreamError
 from gateway.relay.identity import introduce
@@ -28,7 +28,7 @@ _EXTENSION_OF = {"BODY": "8BITMIME", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DS
 # message is a remark, and content is sent as it came, whatever it was said to be.
 _DISPENSABLE = frozenset({"SIZE", "BODY", "AUTH"})
 
-_Recipient = tuple[Path, Parameters]
+Recipient = tuple[Path, Parameters]
 
 
 class ExtensionMissing(DownstreamError):
@@ -51,7 +51,7 @@ class Delivery:
         self._pool = pool
         self._session = session
         self._envelope = envelope
-        self._accepted: list[_Recipient] = []
+        self._accepted: list[Recipient] = []
         self._connection: ClientConnection | None = None
         self._last = destination.endpoints[0]
         self._needs_reset = False
@@ -72,6 +72,16 @@ class Delivery:
         if reply.is_positive:
             self._accepted.append(recipient)
         return reply
+
+    @property
+    def accepted(self) -> Sequence[Recipient]:
+        """The recipients that the downstream has accepted, with their parameters, in order."""
+        return tuple(self._accepted)
+
+    def readdress(self, recipients: Sequence[Recipient]) -> None:
+        """Give the transaction up for one with other recipients, which `commit` opens."""
+        self.abandon()
+        self._accepted = list(recipients)
 
     async def commit(self, chunks: Iterable[bytes]) -> None:
         """Hand over the content. Raises DownstreamError where one of `replies` does not come."""
@@ -101,7 +111,7 @@ class Delivery:
             self._pool.release(connection)
         self._needs_reset = self._in_data = False
 
-    async def _open_with(self, recipient: _Recipient) -> Reply:
+    async def _open_with(self, recipient: Recipient) -> Reply:
         """Open a transaction with its first recipient, on a kept connection if one still works."""
         kept = self._pool.take_kept(self.destination.endpoints, self.destination.tls)
         if kept is not None:
@@ -115,7 +125,7 @@ class Delivery:
                 self.abandon()
         return await self._begin_anew([recipient])
 
-    async def _begin_anew(self, recipients: list[_Recipient], unused: bool = False) -> Reply:
+    async def _begin_anew(self, recipients: list[Recipient], unused: bool = False) -> Reply:
         """Open it on another connection, at the first address where that can be done."""
         return await self._pool.begin(
             self.destination.endpoints,
@@ -124,7 +134,7 @@ class Delivery:
             unused=unused,
         )
 
-    async def _begin(self, connection: ClientConnection, recipients: list[_Recipient]) -> Reply:
+    async def _begin(self, connection: ClientConnection, recipients: list[Recipient]) -> Reply:
         """MAIL and RCPTs; the reply to the last RCPT, or the first refusal if that was MAIL's."""
         self._connection = connection
         self._last = connection.endpoint
@@ -150,7 +160,7 @@ class Delivery:
         refused = next((reply for reply in replies[-len(recipients) :] if not reply.is_positive), None)
         return refused or replies[-1]
 
-    def _opening(self, connection: ClientConnection, recipients: list[_Recipient]) -> list[bytes]:
+    def _opening(self, connection: ClientConnection, recipients: list[Recipient]) -> list[bytes]:
         """The commands up to the last RCPT. Raises ExtensionMissing, and then nothing was said."""
         return [
             self._mail(connection),
@@ -180,7 +190,7 @@ class Delivery:
         connection = self._connection
         if connection is None or not reply.is_positive:
             self.abandon()
-            raise DownstreamError(f"{self.address}: gave up while judging, then said {reply}")
+            raise DownstreamError(f"{self.address}: said {reply} when the transaction was opened again")
         self._in_data = True
         return connection, await connection.start_data()
 
@@ -237,7 +247,7 @@ async def _goes_on(connection: ClientConnection, piece: bytes, final: "asyncio.F
     return not final.done()
 
 
-def _rcpt(connection: ClientConnection, recipient: _Recipient) -> bytes:
+def _rcpt(connection: ClientConnection, recipient: Recipient) -> bytes:
     path, parameters = recipient
     return b"RCPT TO:<%s>" % path.octets + _parameters(connection, parameters)
 

@@ -24,6 +24,7 @@ from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors, backlog_within
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
+from gateway.quarantine import Quarantine, quarantine_directory
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities
 from gateway.relay.pool import Pool
@@ -137,6 +138,7 @@ def _service(shared: _Shared, listener: ListenerSection, descriptors: Descriptor
         recorder=shared.recorder,
         capabilities=shared.capabilities,
         store=shared.store,
+        quarantine=Quarantine(quarantine_directory(Path(gateway.state_directory))),
         speak=gateway.speak,
         deadline=gateway.deadline,
         max_message_size=gateway.max_message_size,

@@ -9,6 +9,7 @@ from filters.evidence import Finding, Listings, Skipped, SpamReport, Unavailable
 from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
 from gateway.pipeline import DeadlineExceeded, FilterSetting, Pipeline, PolicySetting, verdict_for
 from policies import Evidence, Stage, Transaction, Verdict, accept, mark, policy, reject, tempfail
+from policies.effects import HeaderField
 from policies.testing import transaction
 from policies.verdict import Decision
 
@@ -198,6 +199,58 @@ def test_a_finding_is_no_failure():
         verdict_for(VirusReport())
 
 
+# What a policy wants, and can do without
+
+
+def wishing(seen: list[Evidence]) -> PolicySetting:
+    """Keeps what it is given, and refuses."""
+
+    @policy(at=AT_END, needs=[VirusReport], wants=[SpamReport])
+    def wishing(tx: Transaction, evidence: Evidence) -> Verdict | None:
+        seen.append(evidence)
+        return reject("no-thanks")
+
+    return PolicySetting(wishing)
+
+
+async def test_what_is_wanted_is_asked_for_where_it_can_be():
+    asked: list[str] = []
+    seen: list[Evidence] = []
+    virus = source(VirusReport, Cost.SCAN, asked)
+    await judge(Pipeline([wishing(seen)], [virus]))
+    assert seen[-1].get(SpamReport) is None
+    await judge(Pipeline([wishing(seen)], [virus, source(SpamReport, Cost.SCAN, asked)]))
+    assert seen[-1].get(SpamReport) == SpamReport(0.0)
+    assert asked == ["VirusReport", "VirusReport", "SpamReport"]
+
+
+async def test_without_what_it_wants_it_is_asked_all_the_same():
+    seen: list[Evidence] = []
+    case = CaseFile()
+    filters = [
+        source(VirusReport, Cost.SCAN, []),
+        source(SpamReport, Cost.SCAN, [], FilterError("down")),
+    ]
+    judgement = await judge(Pipeline([wishing(seen)], filters), case)
+    assert judgement is not None
+    assert judgement.verdict.reason == "no-thanks"
+    assert seen[0].get(SpamReport) is None
+    # What the operator declared for the filter holds as well, where nothing else is said.
+    assert case.deferral is not None
+    assert case.deferral.verdict.reason == "evidence-unavailable"
+    assert case.opinions["wishing"].verdict == judgement.verdict
+
+
+async def test_without_what_it_needs_nothing_is_asked_for_that_it_wants():
+    asked: list[str] = []
+    filters = [
+        source(VirusReport, Cost.SCAN, asked, FilterError("down")),
+        source(SpamReport, Cost.HEAVY_SCAN, asked),
+    ]
+    await judge(Pipeline([wishing([])], filters))
+    assert asked == ["VirusReport"]
+
+
 # The case file
 
 
@@ -212,15 +265,15 @@ def test_a_fork_leaves_behind_what_is_about_the_narrower_thing():
 
 
 def test_a_fork_learns_for_itself_until_it_is_absorbed():
-    case = CaseFile(marks=[("X-A", "1")])
+    case = CaseFile(effects=[HeaderField("X-A", "1")])
     fork = case.fork(Stage.RCPT)
-    fork.marks.append(("X-B", "2"))
+    fork.effects.append(HeaderField("X-B", "2"))
     fork.unscanned["f"] = "scan-skipped"
     fork.evidence[Listings] = gathered(Stage.RCPT)
     fork.opinions["p"] = Opinion(None, Stage.RCPT, enforced=True)
     fork.deferral = Judgement(tempfail("later"), "p", "rcpt")
     fork.spend("rcpt", 1.5)
-    assert case == CaseFile(marks=[("X-A", "1")])
+    assert case == CaseFile(effects=[HeaderField("X-A", "1")])
 
     case.absorb(fork)
     assert case == fork

@@ -1,0 +1,147 @@
+"""The quarantine: messages that a policy has had us keep, on disk, until the operator decides.
+
+One message is two files below the state directory: `REFERENCE.eml`, as it would have been relayed, and
+`REFERENCE.json`, its envelope and why it is there. The second is written last, so a message is there
+whole or not at all. Workers add; only the operator's commands read and delete.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from gateway.casefile import Judgement
+from gateway.journal.record import is_reference, timestamp
+from gateway.recorder import Event, sayable
+from policies.verdict import Decision
+
+_MODE = 0o640
+_MAX_ENTRY = 4_194_304
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One message in quarantine: its envelope as the client gave it, and why it is here.
+
+    `time` is RFC 3339 in UTC; `reverse_path` is empty for the null one; `parameters` are MAIL's.
+    `is_copy` says that the message itself was delivered or refused.
+    """
+
+    reference: str
+    time: str
+    reason: str
+    policy: str | None
+    client: str
+    reverse_path: str
+    recipients: list[str]
+    parameters: dict[str, str | None] = {}
+    subject: str | None = None
+    is_copy: bool = False
+
+
+def entry_for(event: Event, reference: str, judgement: Judgement | None) -> Entry:
+    """The entry of a message at the end of data; `judgement` is what has been decided about it."""
+    envelope = event.envelope
+    assert envelope is not None
+    verdict = judgement.verdict if judgement else None
+    subject = event.message.header("Subject") if event.message else None
+    return Entry(
+        reference=reference,
+        time=timestamp(),
+        reason=verdict.reason if verdict else "accepted",
+        policy=judgement.policy if judgement else None,
+        client=event.session.client_address.compressed,
+        reverse_path=str(envelope.reverse_path),
+        recipients=[str(recipient) for recipient in envelope.recipients],
+        parameters=dict(envelope.parameters),
+        subject=None if subject is None else sayable(subject),
+        is_copy=verdict is None or verdict.decision is not Decision.QUARANTINE,
+    )
+
+
+def quarantine_directory(state_directory: Path) -> Path:
+    """Where the quarantine lies below the state directory."""
+    return state_directory / "quarantine"
+
+
+class Quarantine:
+    """The quarantine in one directory, which exists."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def keep(self, entry: Entry, chunks: Iterable[bytes]) -> None:
+        """Return when the message is on disk, as safe as a mail server's queue. Raises OSError."""
+        content, about = self._content(entry.reference), self._about(entry.reference)
+        descriptor = _create(content)
+        try:
+            await _write(descriptor, chunks)
+            await _write(_create(about.with_suffix(".new")), [msgspec.json.encode(entry)])
+            about.with_suffix(".new").rename(about)
+            await asyncio.to_thread(_sync_directory, self._directory)
+        except BaseException:
+            self.delete(entry.reference)
+            raise
+
+    def entries(self) -> Iterator[Entry]:
+        """What is in quarantine, the oldest first. A file that is no entry is passed over."""
+        found = [self.find(path.stem) for path in self._directory.glob("*.json")]
+        return iter(sorted((entry for entry in found if entry is not None), key=lambda entry: entry.time))
+
+    def find(self, reference: str) -> Entry | None:
+        """The entry of this reference, if there is one."""
+        if not is_reference(reference):
+            return None
+        try:
+            with self._about(reference).open("rb") as file:
+                return msgspec.json.decode(file.read(_MAX_ENTRY), type=Entry)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def open(self, reference: str) -> IO[bytes]:
+        """The message, for reading. Raises OSError."""
+        return self._content(reference).open("rb")
+
+    def delete(self, reference: str) -> None:
+        """Remove the message, or what there is of it."""
+        about = self._about(reference)
+        for path in (about, about.with_suffix(".new"), self._content(reference)):
+            path.unlink(missing_ok=True)
+
+    def _content(self, reference: str) -> Path:
+        return self._directory / f"{reference}.eml"
+
+    def _about(self, reference: str) -> Path:
+        return self._directory / f"{reference}.json"
+
+
+def _create(path: Path) -> int:
+    """A descriptor to write a file with that was not there before. Raises FileExistsError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+
+
+async def _write(descriptor: int, chunks: Iterable[bytes]) -> None:
+    """Put these octets on disk, and close the file. Other sessions get their turn between them."""
+    try:
+        for chunk in chunks:
+            _write_all(descriptor, chunk)
+            await asyncio.sleep(0)
+        await asyncio.to_thread(os.fsync, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
