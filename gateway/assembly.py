@@ -57,7 +57,7 @@ def find_plugins(config: Config) -> Plugins:
 def assemble(config: Config) -> Assembly:
     """Put a configuration together. Raises ConfigError."""
     plugins = find_plugins(config)
-    router = _router(config)
+    router = router_of(config)
     try:
         filters = (*_filters(config, plugins), _routes(router))
         policies = tuple(_policies(config.policies, plugins))
@@ -68,7 +68,8 @@ def assemble(config: Config) -> Assembly:
     return Assembly(config, filters, policies, profiles, router)
 
 
-def _router(config: Config) -> Router:
+def router_of(config: Config) -> Router:
+    """The relay table."""
     return Router(
         [
             Destination(

@@ -85,6 +85,14 @@ class Quarantine:
             self.delete(entry.reference)
             raise
 
+    def rewrite(self, entry: Entry) -> None:
+        """Change what is said about a message that is here. Raises OSError."""
+        about = self._about(entry.reference)
+        new = about.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(entry))
+        new.chmod(_MODE)
+        new.rename(about)
+
     def entries(self) -> Iterator[Entry]:
         """What is in quarantine, the oldest first. A file that is no entry is passed over."""
         found = [self.find(path.stem) for path in self._directory.glob("*.json")]

@@ -18,6 +18,7 @@ _COMMANDS = {
     "log": "log",
     "explain": "explain",
     "policies": "policies",
+    "quarantine": "quarantine",
 }
 
 

@@ -6,9 +6,26 @@ from typing import Any, TypeVar
 
 import click
 
+from gateway.journal.text import padded, visible, width
+from gateway.smtp.address import Path as Mailbox
+from gateway.smtp.address import PathError, parse_address
+
 DEFAULT_CONFIG = "/etc/sluicegate/sluicegate.toml"
 
 C = TypeVar("C", bound=Callable[..., Any])
+
+
+class MailboxType(click.ParamType[Mailbox]):
+    """An address as people write it; empty for the null reverse-path."""
+
+    name = "mailbox"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mailbox:
+        """From the command line's text."""
+        try:
+            return value if isinstance(value, Mailbox) else parse_address(value)
+        except PathError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
 
 
 def config_option(command: C) -> C:
@@ -25,8 +42,9 @@ def config_option(command: C) -> C:
 
 
 def echo_table(rows: list[tuple[str, ...]]) -> None:
-    """Rows as aligned text, the last column as wide as it likes."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+    """Rows as aligned text, the last column as wide as it likes; nothing in them steers a terminal."""
+    shown = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*shown, strict=True)][:-1]
+    for row in shown:
+        line = "  ".join([*map(padded, row[:-1], widths), row[-1]]).rstrip()
+        click.echo(line.encode())

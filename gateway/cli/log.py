@@ -1,10 +1,8 @@
 """`sluicegate log`: search the records, newest last."""
 
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,10 @@ from typing import Any
 import click
 
 from gateway.cli.common import config_option
-from gateway.cli.records import json_line, reading_journal
+from gateway.cli.records import Since, json_line, reading_journal
 from gateway.journal.record import STAGES, VERDICTS, Record, decode
 from gateway.journal.search import DEFAULT_LIMIT, Query, follow, search_lines
 from gateway.journal.text import cut, padded, visible, width
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_AGE = re.compile(r"(\d+)([smhdw])")
 
 _HEADINGS = (
     *("TIME", "VERDICT", "STAGE", "REASON", "REFERENCE", "CLIENT", "SENDER", "RECIPIENTS"),
@@ -37,22 +32,8 @@ _COLOURS = {
 }
 
 
-class _Since(click.ParamType[datetime]):
-    name = "age or time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            if found := _AGE.fullmatch(value):
-                return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-            return datetime.fromisoformat(value).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither an age such as 30m, 2h or 7d nor an ISO 8601 time", param, ctx)
-
-
 @click.command("log")
-@click.option("--since", type=_Since(), help="Not older than 30m, 2h, 7d, or an ISO 8601 time (local).")
+@click.option("--since", type=Since(), help="Not older than 30m, 2h, 7d, or an ISO 8601 time (local).")
 @click.option("--verdict", type=click.Choice(VERDICTS), help="What became of it.")
 @click.option("--reason", help="The reason's slug, such as spam-score.")
 @click.option("--client", help="Address, network (CIDR) or name of the sending host.")

@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +15,26 @@ from gateway.journal.layout import Layout
 
 # In JSON, which escapes the other controls itself: DEL, and what terminals take for ESC and a letter.
 _CONTROL = re.compile("[\x7f-\x9f]")
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE = re.compile(r"(\d+)([smhdw])")
+
+
+class Since(click.ParamType[datetime]):
+    """An age such as 7d, or a point in time; the value is a time in UTC."""
+
+    name = "age or time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """From the command line's text."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            if found := _AGE.fullmatch(value):
+                return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is neither an age such as 30m, 2h or 7d nor an ISO 8601 time", param, ctx)
 
 
 class UnreadableJournal(click.ClickException):

@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from gateway.assembly import assemble
-from gateway.cli.common import config_option
+from gateway.cli.common import MailboxType, config_option
 from gateway.config import Config, load
 from gateway.journal.explain import explain
 from gateway.journal.record import Record, encode
 from gateway.log import configure_logging
 from gateway.scanning import by_profile, judge_message
-from gateway.smtp.address import NULL_PATH, PathError, parse_address
+from gateway.smtp.address import NULL_PATH
 from gateway.smtp.address import Path as Mailbox
 from gateway.smtp.content import normalized
 from gateway.smtp.envelope import Envelope
@@ -38,16 +38,6 @@ class _Address(click.ParamType[IPAddress]):
             self.fail(str(error), param, ctx)
 
 
-class _Mailbox(click.ParamType[Mailbox]):
-    name = "mailbox"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Mailbox:
-        try:
-            return value if isinstance(value, Mailbox) else parse_address(value)
-        except PathError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
 @click.command("scan")
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -56,11 +46,13 @@ class _Mailbox(click.ParamType[Mailbox]):
     "--client", type=_Address(), help="Address of the sending host; without it, nothing is judged at connect."
 )
 @click.option("--helo", help="The name it claims; without it, nothing is judged at HELO.")
-@click.option("--sender", type=_Mailbox(), default=NULL_PATH, help="Reverse-path; the null one by default.")
+@click.option(
+    "--sender", type=MailboxType(), default=NULL_PATH, help="Reverse-path; the null one by default."
+)
 @click.option(
     "--recipient",
     "recipients",
-    type=_Mailbox(),
+    type=MailboxType(),
     multiple=True,
     help="Forward-path; none: nothing is judged at RCPT.",
 )
