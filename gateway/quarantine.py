@@ -118,6 +118,12 @@ class Quarantine:
         for path in (about, about.with_suffix(".new"), self._content(reference)):
             path.unlink(missing_ok=True)
 
+    def sweep(self, before: float) -> None:
+        """Remove what a killed process left of messages it had not taken, if older than this (seconds)."""
+        for path in self._directory.glob("*.eml"):
+            if not self._about(path.stem).exists() and path.stat().st_mtime < before:
+                self.delete(path.stem)
+
     def _content(self, reference: str) -> Path:
         return self._directory / f"{reference}.eml"
 

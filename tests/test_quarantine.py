@@ -66,6 +66,18 @@ async def test_a_reference_that_is_taken_stays_the_first_ones(quarantine: Quaran
         assert file.read() == b"".join(CHUNKS)
 
 
+async def test_what_a_killed_process_left_is_swept_up_and_nothing_else(
+    quarantine: Quarantine, tmp_path: Path
+):
+    await quarantine.keep(entry(), CHUNKS)
+    for name in ("BBBB-BBBB.eml", "CCCC-CCCC.eml", "BBBB-BBBB.new"):
+        (tmp_path / name).write_bytes(b"half")
+    for name in os.listdir(tmp_path):
+        os.utime(tmp_path / name, (1000, 2000 if name.startswith("C") else 1000))
+    quarantine.sweep(before=1500)
+    assert sorted(os.listdir(tmp_path)) == ["7K3F-Q2MD.eml", "7K3F-Q2MD.json", "CCCC-CCCC.eml"]
+
+
 @pytest.mark.parametrize(
     "reference", ["", "7K3F", "../../../etc/passwd", "7K3F-Q2M1", "7k3f-q2md", "7K3F-Q2MD/", "7K3F-Q2MD\0"]
 )

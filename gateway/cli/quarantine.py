@@ -78,6 +78,8 @@ def delete(references: tuple[str, ...], before: datetime | None, config_file: Pa
         raise click.UsageError("say which: references, or --before")
     config = load(config_file)
     quarantine = _quarantine(config)
+    if before:
+        quarantine.sweep(before.timestamp())
     entries = _find(config, references) if references else _older(config, before)
     for entry in entries:
         quarantine.delete(entry.reference)

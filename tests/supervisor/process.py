@@ -26,7 +26,8 @@ domains = ["our.example"]
 address = ["{downstream}"]
 
 [policies]
-order = ["recipients"]
+order = [{order}]
+{plugins}
 """
 _START = 30.0
 
@@ -41,7 +42,7 @@ def free_port() -> int:
 class Process:
     """The supervisor, in a process group of its own; killed with all its children at the end.
 
-    `listener` are further keys of its listener.
+    `listener` are further keys of its listener, `order` its policies, `plugins` their directory.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Process:
         self.port = free_port()
         self.file = directory / "sluicegate.toml"
         self.listener = ""
+        self.order = ["recipients"]
+        self.plugins: Path | None = None
         self._downstream = downstream
         self._workers = workers
         # More of the configuration file, for the start.
@@ -76,6 +79,8 @@ class Process:
             port=port or self.port,
             listener=self.listener,
             downstream=self._downstream,
+            order=", ".join(f'"{name}"' for name in self.order),
+            plugins=f'directory = "{self.plugins}"' if self.plugins else "",
         )
         self.file.write_text(text + extra)
 
