@@ -66,6 +66,10 @@ def quarantine_directory(state_directory: Path) -> Path:
     return state_directory / "quarantine"
 
 
+class CannotKeep(Exception):
+    """A message could not be put on disk; the text says why."""
+
+
 class Quarantine:
     """The quarantine in one directory, which exists."""
 
@@ -73,7 +77,13 @@ class Quarantine:
         self._directory = directory
 
     async def keep(self, entry: Entry, chunks: Iterable[bytes]) -> None:
-        """Return when the message is on disk, as safe as a mail server's queue. Raises OSError."""
+        """Return when the message is on disk, as safe as a mail server's queue. Raises CannotKeep."""
+        try:
+            await self._keep(entry, chunks)
+        except OSError as error:
+            raise CannotKeep(f"{self._directory}: {error.strerror or error}") from error
+
+    async def _keep(self, entry: Entry, chunks: Iterable[bytes]) -> None:
         content, about = self._content(entry.reference), self._about(entry.reference)
         descriptor = _create(content)
         try:

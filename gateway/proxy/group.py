@@ -17,7 +17,7 @@ from gateway.profiles import Profile
 from gateway.proxy.addressing import Addressing, AddressingError, address
 from gateway.proxy.handover import Handover
 from gateway.proxy.service import Service
-from gateway.quarantine import entry_for
+from gateway.quarantine import CannotKeep, entry_for
 from gateway.recorder import Event, only
 from gateway.relay.answers import as_spoken, verdict_of_failure, verdict_of_refusal
 from gateway.relay.client import DownstreamError
@@ -161,7 +161,7 @@ class Group:
         """Keep a copy of what is refused, if that can be: it is refused all the same."""
         try:
             await self._keep(message, refusal)
-        except OSError as error:
+        except CannotKeep as error:
             _log.error("no copy of a refused message", reference=self._reference, error=str(error))
 
     def _refuse_some(self, message: Message) -> None:
@@ -203,12 +203,11 @@ class Group:
                 await self._hand_over(message, deadline)
         except AddressingError as error:
             self._give_up(message, tempfail("policy-error", status="4.3.0", detail=str(error)))
-        except OSError as error:
-            detail = f"quarantine: {error.strerror or error}"
-            self._give_up(message, tempfail("storage-failed", code=452, status="4.3.1", detail=detail))
+        except CannotKeep as error:
+            self._give_up(message, tempfail("storage-failed", code=452, status="4.3.1", detail=str(error)))
 
     async def _take(self, message: Message, judgement: Judgement) -> None:
-        """Take the message from the client without handing it on. Raises OSError."""
+        """Take the message from the client without handing it on. Raises CannotKeep."""
         self.drop()
         if judgement.verdict.decision is Decision.QUARANTINE:
             # The client may leave now: whoever comes again finds that it has been taken.
@@ -220,7 +219,7 @@ class Group:
         self._answer_the_rest(self._service.recorder.taken(self._event(message), self._reference, judgement))
 
     async def _hand_over(self, message: Message, deadline: float) -> None:
-        """Raises AddressingError; OSError where a copy of it cannot be kept."""
+        """Raises AddressingError, or CannotKeep where a copy is wanted."""
         addressing = self._readdress()
         if Copy() in self._case.effects:
             await self._keep(message, self._judgement)
@@ -241,7 +240,7 @@ class Group:
         return addressing
 
     async def _keep(self, message: Message, judgement: Judgement | None) -> None:
-        """Put it into the quarantine as it would be relayed. Raises OSError."""
+        """Put it into the quarantine as it would be relayed. Raises CannotKeep."""
         entry = entry_for(self._event(message), self._reference, judgement)
         await self._service.quarantine.keep(entry, self._content(message))
 

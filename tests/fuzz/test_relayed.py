@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.casefile import CaseFile
 from gateway.headers import relayed
 from gateway.smtp.header import Field, split_fields
+from policies.effects import Effect, SubjectPrefix
 from policies.testing import message
 
 HOSTNAME = "mx.our.example"
@@ -48,8 +50,29 @@ contents = st.lists(st.one_of(pieces, pieces, st.binary(max_size=3)), max_size=2
 )
 
 
-def relay(content: bytes) -> bytes:
-    return b"".join(relayed(BLOCK, message(content=content), HOSTNAME))
+def relay(content: bytes, *effects: Effect) -> bytes:
+    case = CaseFile(effects=list(effects))
+    return b"".join(relayed(case, BLOCK, message(content=content), HOSTNAME))
+
+
+@given(contents)
+def test_a_prefix_changes_one_field_and_nothing_else(content: bytes):
+    """Each field but the first Subject, and everything behind the header section, is as without it."""
+    plain, prefixed = relay(content), relay(content, SubjectPrefix("[SPAM]"))
+    before, after = split_fields(plain), split_fields(prefixed)
+    kept = [plain[field.start : field.end] for field in before]
+    found = [prefixed[field.start : field.end] for field in after]
+    subjects = [number for number, field in enumerate(before) if field.name == "subject"]
+    place = subjects[0] if subjects else BLOCK.count(b"\r\n")
+    changed = found.pop(place)
+    assert changed.startswith((b"Subject: [SPAM] ", b"Subject: [SPAM]\r\n"))
+    if subjects:
+        value = before[place].value.strip()
+        assert changed.partition(b"[SPAM]")[2].strip() == value
+        kept.pop(place)
+    assert found == kept
+    end = after[-1].end
+    assert prefixed[end:] == plain[before[-1].end if before else 0 :]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 
+from gateway.casefile import CaseFile
 from gateway.headers import relayed
 from gateway.smtp.header import split_fields
 from policies.testing import message
@@ -30,7 +31,7 @@ _FOREIGN_CLAIM = re.compile(rb"\s*mx\.our\.example[\s;]", re.IGNORECASE)
 def fuzz(octets: bytes) -> None:
     """Content without bare line ends, as the reader hands it on."""
     content = re.sub(rb"\r(?!\n)|(?<!\r)\n", b"", octets) + b"\r\n"
-    passed = b"".join(relayed(_TOP, message(content=content), HOSTNAME))
+    passed = b"".join(relayed(CaseFile(), _TOP, message(content=content), HOSTNAME))
     assert passed.startswith(_TOP)
     assert passed.endswith(content[len(content) - 2 :])
     fields = split_fields(passed)
