@@ -25,7 +25,7 @@ from gateway.config.schema import (
 from gateway.smtp.domains import check_domains
 from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
 from gateway.smtp.mailboxes import check_mailboxes
-from gateway.smtp.networks import parse_networks
+from gateway.smtp.networks import Networks
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
@@ -192,7 +192,7 @@ def _check_tls(listener: ListenerSection) -> None:
 
 def _check_peers(key: str, peers: tuple[str, ...]) -> None:
     try:
-        parse_networks(peers)
+        Networks(peers)
     except ValueError as error:
         raise ConfigError("[[listener]]", key, str(error)) from None
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from gateway.proxy.descriptors import Descriptors
-from gateway.smtp.networks import Network, is_in
+from gateway.smtp.networks import Networks
 from gateway.smtp.session import IPAddress
 
 # A client is counted in two of these; the smaller count is taken, so that sharing one does no harm.
@@ -44,6 +44,7 @@ _RESERVE = 10
 _CROWDED = 0.9
 # How many clients' worth a network gets unless somebody says otherwise, and what it gets at least.
 _CLIENTS_OF_A_NETWORK, _LEAST_OF_A_NETWORK = 5, 100
+_NOBODY = Networks()
 
 
 def share_memory(workers: int, listeners: int) -> int:
@@ -131,7 +132,7 @@ class Admission:
         per_client: int,
         per_network: int | None = None,
         descriptors: Descriptors | None = None,
-        exempt: Sequence[Network] = (),
+        exempt: Networks = _NOBODY,
     ) -> None:
         self._counts = counts
         self._in_all = in_all
@@ -164,7 +165,7 @@ class Admission:
         self._counts.remember(client)
 
     def _limits(self, client: IPAddress) -> Iterator[Limit]:
-        is_exempt = is_in(client, self._exempt)
+        is_exempt = client in self._exempt
         in_all = self._counts.in_all()
         if in_all >= self._in_all:
             is_full = in_all >= self._in_all + self._in_all // _RESERVE

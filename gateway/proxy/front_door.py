@@ -13,7 +13,6 @@ from gateway.proxy.admission import Admission
 from gateway.proxy.connection import Arrival, ClientConnection, peer_of
 from gateway.proxy.service import Service
 from gateway.recorder import Event
-from gateway.smtp.networks import is_in
 from gateway.smtp.proxy_protocol import ProxyError, ProxyReader
 from gateway.smtp.session import Session
 from gateway.smtp.transaction import Stage
@@ -47,7 +46,7 @@ class FrontDoor(asyncio.BufferedProtocol):
         # A cast, because uvloop's transports are not derived from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._peer = peer_of(transport)
-        if not is_in(self._peer.address, self._service.proxy_protocol):
+        if self._peer.address not in self._service.proxy_protocol:
             self._let_in_without()
         elif (limit := self._admission.admit(self._peer.address)) is not None:
             self._let_in(Arrival(self._peer, limit))

@@ -7,13 +7,12 @@ transaction. Whom to believe is the listener's setting, and is decided once, by 
 from gateway.proxy.early import EarlyStages
 from gateway.proxy.service import Service
 from gateway.smtp.claim import XCLIENT, XFORWARD, Claim, claimed
-from gateway.smtp.networks import is_in
 from gateway.smtp.session import Session
 
 
 def is_believed(service: Service, peer: Session) -> bool:
     """Whether this peer may say who the client is."""
-    return is_in(peer.client_address, service.xclient)
+    return peer.client_address in service.xclient
 
 
 def identity_keywords(service: Service, peer: Session) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
 from gateway.smtp.content import BareNewline
-from gateway.smtp.networks import Network
+from gateway.smtp.networks import Networks
 from gateway.spool import Store
 from gateway.terms import Speak
 
@@ -44,8 +44,8 @@ class Service:
     tls_implicit: bool = False
     lmtp: bool = False
     descriptors: Descriptors = field(default_factory=Descriptors)
-    proxy_protocol: tuple[Network, ...] = ()
-    xclient: tuple[Network, ...] = ()
+    proxy_protocol: Networks = field(default_factory=Networks)
+    xclient: Networks = field(default_factory=Networks)
 
     @property
     def pipeline(self) -> Pipeline:

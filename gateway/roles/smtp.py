@@ -30,7 +30,7 @@ from gateway.relay.capabilities import Capabilities
 from gateway.relay.pool import Pool
 from gateway.roles.control import Control
 from gateway.smtp.content import BareNewline
-from gateway.smtp.networks import parse_networks
+from gateway.smtp.networks import Networks
 from gateway.spool import Store, content_directory
 
 # How long a session in the middle of something may go on after SIGTERM.
@@ -57,7 +57,7 @@ class Place:
             listener.max_connections_per_client,
             listener.max_connections_per_network,
             descriptors,
-            parse_networks((*listener.proxy_protocol, *listener.xclient)),
+            Networks((*listener.proxy_protocol, *listener.xclient)),
         )
 
 
@@ -147,8 +147,8 @@ def _service(shared: _Shared, listener: ListenerSection, descriptors: Descriptor
         tls_implicit=listener.tls_implicit,
         lmtp=listener.protocol == "lmtp",
         descriptors=descriptors,
-        proxy_protocol=parse_networks(listener.proxy_protocol),
-        xclient=parse_networks(listener.xclient),
+        proxy_protocol=Networks(listener.proxy_protocol),
+        xclient=Networks(listener.xclient),
     )
 
 

@@ -25,6 +25,7 @@ from gateway.relay.capabilities import Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.networks import Networks
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.spool import Store
 from policies.policy import Policy
@@ -186,7 +187,7 @@ class RunningGateway:
             **{"store": Store(directory), **service},
         )
         counts = share_memory(workers=1, listeners=1)
-        exempt = (*self.service.proxy_protocol, *self.service.xclient)
+        exempt = Networks((*self.service.proxy_protocol.texts(), *self.service.xclient.texts()))
         admission = Admission(
             ConnectionCounts(counts, 0, 1, 0),
             *limits,

@@ -11,7 +11,7 @@ import pytest
 import gateway.proxy.server
 from gateway.proxy.admission import Admission, ConnectionCounts, Limit, share_memory
 from gateway.proxy.descriptors import PER_TRANSACTION, Descriptors
-from gateway.smtp.networks import parse_networks
+from gateway.smtp.networks import Networks
 from gateway.smtp.session import IPAddress
 from tests.client import Client
 from tests.proxy.conftest import GatewayStarter
@@ -160,7 +160,7 @@ def test_some_descriptors_are_always_kept(limit: int):
 
 
 def test_who_brings_other_peoples_connections_may_use_the_reserve_for_them(memory: int):
-    door = Admission(counts(memory, 0), in_all=20, per_client=20, exempt=parse_networks(["192.0.2.1"]))
+    door = Admission(counts(memory, 0), in_all=20, per_client=20, exempt=Networks(["192.0.2.1"]))
     assert [door.admit(client) for client in clients(20)] == [None] * 20
     assert [door.admit(FIRST) for _ in range(3)] == [None, None, Limit.IN_ALL]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.smtp.networks import parse_networks
+from gateway.smtp.networks import Networks
 from policies import Stage, policy, reject
 from policies.blocklist import blocklist
 from tests.client import Client
@@ -14,7 +14,7 @@ from tests.proxy.running import Lists, destination
 
 MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
 U1 = "u1@our.example"
-HERE = parse_networks(["127.0.0.1"])
+HERE = Networks(["127.0.0.1"])
 STRANGER = "127.0.0.3"
 REAL = "203.0.113.9"
 XCLIENT = f"XCLIENT ADDR={REAL} PORT=1234 NAME=c.example"

@@ -8,7 +8,7 @@ import pytest
 
 import gateway.proxy.front_door
 from gateway.proxy.certificate import Certificate
-from gateway.smtp.networks import parse_networks
+from gateway.smtp.networks import Networks
 from policies.blocklist import blocklist
 from tests.client import Client
 from tests.fakes.mta import FakeMTA
@@ -18,7 +18,7 @@ from tests.waiting import eventually
 
 MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
 U1 = "u1@our.example"
-HERE = parse_networks(["127.0.0.1"])
+HERE = Networks(["127.0.0.1"])
 STRANGER = "127.0.0.3"
 REAL = "203.0.113.9"
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from gateway.journal.record import Record
 from gateway.smtp.content import BareNewline
-from gateway.smtp.networks import Network, parse_networks
+from gateway.smtp.networks import Networks
 from tests.client import Client
 from tests.fakes.mta import FakeMTA, say
 from tests.waiting import eventually
 
 
-def _peers(text: str) -> tuple[Network, ...]:
-    return parse_networks(text.split(","))
+def _peers(text: str) -> Networks:
+    return Networks(text.split(","))
 
 
 _SETTINGS = {"speak": str, "max_message_size": int, "bare_newline": BareNewline, "xclient": _peers}
