@@ -17,6 +17,7 @@ from filters.route import Routes
 from gateway.config import Config, ConfigError
 from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
+from gateway.filesets import FileSets
 from gateway.joining import Joiner
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.plugins import Plugin, PluginError, Plugins, discover
@@ -38,6 +39,7 @@ class Assembly:
     policies: tuple[PolicySetting, ...]
     profiles: Profiles
     router: Router
+    files: FileSets
 
     async def close(self) -> None:
         """Let the filters give back what they hold."""
@@ -58,14 +60,15 @@ def assemble(config: Config) -> Assembly:
     """Put a configuration together. Raises ConfigError."""
     plugins = find_plugins(config)
     router = router_of(config)
+    files = FileSets(config.file.parent)
     try:
-        filters = (*_filters(config, plugins), _routes(router))
-        policies = tuple(_policies(config.policies, plugins))
+        filters = (*_filters(config, plugins, files), _routes(router))
+        policies = tuple(_policies(config.policies, plugins, files))
         _check_needs(policies, filters, plugins)
-        profiles = _profiles(config, plugins, policies, filters)
+        profiles = _profiles(config, plugins, policies, filters, files)
     except ConfigError as error:
         raise error.in_file(config.file) from None
-    return Assembly(config, filters, policies, profiles, router)
+    return Assembly(config, filters, policies, profiles, router, files)
 
 
 def router_of(config: Config) -> Router:
@@ -92,20 +95,20 @@ def _routes(router: Router) -> FilterSetting:
 # Filters
 
 
-def _filters(config: Config, plugins: Plugins) -> Iterator[FilterSetting]:
+def _filters(config: Config, plugins: Plugins, files: FileSets) -> Iterator[FilterSetting]:
     for name, section in config.filters.items():
         where = f"[filters.{name}]"
         if name not in plugins.filters:
             raise ConfigError(where, "", f"no such filter; {meant(name, plugins.filters)}")
         kind = _load(where, plugins.filters[name])
         yield FilterSetting(
-            _build(where, kind, section), section.timeout, section.unavailable, section.skipped
+            _build(where, kind, section, files), section.timeout, section.unavailable, section.skipped
         )
 
 
-def _build(where: str, kind: type[Filter], section: FilterSection) -> Filter:
+def _build(where: str, kind: type[Filter], section: FilterSection, files: FileSets) -> Filter:
     common = tuple(key for key in FilterSection.__struct_fields__ if key != "options")
-    options = _options(where, section.options, kind.__init__, common)
+    options = _options(where, section.options, kind.__init__, files, common)
     try:
         return kind(**options)
     except ValueError as error:
@@ -118,7 +121,7 @@ def _build(where: str, kind: type[Filter], section: FilterSection) -> Filter:
 
 
 def _policies(
-    config: PoliciesSection, plugins: Plugins, heading: str = "[policies.{}]"
+    config: PoliciesSection, plugins: Plugins, files: FileSets, heading: str = "[policies.{}]"
 ) -> Iterator[PolicySetting]:
     """The policies to ask, in order; `heading` is where a section stands in the file."""
     order, sections = config.order, config.settings
@@ -133,7 +136,7 @@ def _policies(
             raise ConfigError(heading.format(name), "", f"no such policy; {meant(name, plugins.policies)}")
     # A section is checked even where its policy is not asked: one day it will be.
     settings = {
-        name: _policy(heading.format(name), name, sections.get(name, PolicySection()), plugins)
+        name: _policy(heading.format(name), name, sections.get(name, PolicySection()), plugins, files)
         for name in (*order, *sections)
     }
     for name in order:
@@ -141,9 +144,11 @@ def _policies(
             yield settings[name]
 
 
-def _policy(where: str, name: str, section: PolicySection, plugins: Plugins) -> PolicySetting:
+def _policy(
+    where: str, name: str, section: PolicySection, plugins: Plugins, files: FileSets
+) -> PolicySetting:
     policy = _load(where, plugins.policies[name])
-    options = _options(where, section.options, policy.function, ("mode",))
+    options = _options(where, section.options, policy.function, files, ("mode",))
     return PolicySetting(policy, options, section.mode == "enforce")
 
 
@@ -155,7 +160,11 @@ def _load(where: str, plugin: Plugin[T]) -> T:
 
 
 def _options(
-    where: str, values: Mapping[str, Any], function: Callable[..., Any], common: tuple[str, ...]
+    where: str,
+    values: Mapping[str, Any],
+    function: Callable[..., Any],
+    files: FileSets,
+    common: tuple[str, ...],
 ) -> dict[str, Any]:
     """A filter's or policy's own options; `common` are those that every one of them has."""
     try:
@@ -165,7 +174,7 @@ def _options(
     for name in common:
         if name in own:
             raise ConfigError(where, name, "is taken: every section of this kind has it; rename the option")
-    return read_options(where, values, own, common)
+    return read_options(where, values, own, files.open, common)
 
 
 # Profiles
@@ -176,10 +185,11 @@ def _profiles(
     plugins: Plugins,
     policies: tuple[PolicySetting, ...],
     filters: tuple[FilterSetting, ...],
+    files: FileSets,
 ) -> Profiles:
     joiner = Joiner()
     general = Profile(Pipeline(policies, filters, joiner))
-    special = [_profile(config, section, plugins, filters, joiner) for section in config.profile]
+    special = [_profile(config, section, plugins, filters, joiner, files) for section in config.profile]
     return Profiles(general, special)
 
 
@@ -189,9 +199,10 @@ def _profile(
     plugins: Plugins,
     filters: tuple[FilterSetting, ...],
     joiner: Joiner,
+    files: FileSets,
 ) -> Profile:
     merged = msgspec.structs.replace(config.policies, settings=_merged(config.policies, section))
-    policies = tuple(_policies(merged, plugins, "[profile.policies.{}]"))
+    policies = tuple(_policies(merged, plugins, files, "[profile.policies.{}]"))
     _check_needs(policies, filters, plugins)
     changed = [_load(f"[policies.{name}]", plugins.policies[name]) for name in section.settings]
     is_early = any(policy.stage.is_before(Stage.RCPT) for policy in changed)

@@ -33,7 +33,8 @@ _INTRODUCTION = """\
 
 One file in TOML, by default `/etc/sluicegate/sluicegate.toml`; every command takes `--config FILE`.
 Durations are numbers of seconds, sizes are octets. A relative path is relative to the directory the
-command is started in.
+command is started in; that of a file with a set in it (an option of your own policies and filters), to the
+directory of the configuration file.
 
 Whatever is wrong with it is said in one line on standard error, with exit status 78 (`EX_CONFIG`), before
 any mail is taken:

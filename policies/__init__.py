@@ -10,6 +10,8 @@ Everything a policy author imports comes from here.
 
 from filters.evidence import Evidence, Finding, Listings, Route, SpamReport, VirusReport
 from gateway.smtp.address import Path
+from gateway.smtp.entries import FileSet, matches
+from gateway.smtp.networks import Networks
 from gateway.smtp.transaction import Stage, Transaction
 from policies.policy import Policy, PolicyError, policy
 from policies.verdict import (
@@ -27,8 +29,10 @@ from policies.verdict import (
 
 __all__ = [
     "Evidence",
+    "FileSet",
     "Finding",
     "Listings",
+    "Networks",
     "Path",
     "Policy",
     "PolicyError",
@@ -42,6 +46,7 @@ __all__ = [
     "add_recipient",
     "discard",
     "mark",
+    "matches",
     "policy",
     "quarantine",
     "redirect",

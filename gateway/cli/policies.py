@@ -10,6 +10,7 @@ from gateway.cli.common import config_option, echo_table
 from gateway.config import Config, ConfigError, load
 from gateway.config.options import OptionError, describe, options_of
 from gateway.config.schema import PolicySection
+from gateway.config.toml import toml_value
 from gateway.plugins import PluginError, Plugins
 from policies.policy import Policy
 
@@ -41,7 +42,12 @@ def _policies(config: Config, plugins: Plugins) -> Iterator[tuple[str, ...]]:
 
 def _options(policy: Policy, settings: PolicySection) -> str:
     values = {name: option.default for name, option in options_of(policy.function).items()} | settings.options
-    return ", ".join(f"{name}={value!r}" for name, value in values.items()) or "-"
+    return ", ".join(f"{name}={_shown(value)}" for name, value in values.items()) or "-"
+
+
+def _shown(value: object) -> str:
+    """As it would stand in the configuration."""
+    return "none" if value is None else toml_value(value)
 
 
 def _filters(config: Config, plugins: Plugins) -> Iterator[tuple[str, ...]]:

@@ -1,24 +1,28 @@
 """Validating a table of TOML values against a struct, or against a function's signature.
 
+What msgspec knows, it checks; what it does not is in `kinds`.
+
 One value at a time, so that an error names its key and says what would be allowed.
 """
 
 import difflib
 import inspect
-import json
 import math
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
+from gateway.config.kinds import KIND_PLURALS, OpenFile, Unfit, check_kind, convert, kind_of, shown
+from gateway.config.patterns import check_pattern
 from gateway.config.schema import ConfigError
+from gateway.config.toml import toml_value
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-_MAX_SHOWN = 200
 
 
 class OptionError(TypeError):
@@ -40,14 +44,24 @@ def read_table(section: str, table: object, kind: type[T]) -> T:
 
 
 def read_options(
-    section: str, values: Mapping[str, Any], parameters: Mapping[str, "Option"], also: tuple[str, ...] = ()
+    section: str,
+    values: Mapping[str, Any],
+    parameters: Mapping[str, "Option"],
+    open_file: OpenFile,
+    also: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A function's options from a TOML table; `also` are keys read elsewhere. Raises ConfigError."""
+    """A function's options from a TOML table; `also` are keys read elsewhere. Raises ConfigError.
+
+    `open_file` makes a set of the entries of a file. It raises ValueError.
+    """
     check_known(section, values, [*also, *parameters])
     for name, option in parameters.items():
         if option.required and name not in values:
             raise ConfigError(section, name, f"is required; {allowed(option.type)}")
-    return {name: read_value(section, name, value, parameters[name].type) for name, value in values.items()}
+    return {
+        name: read_value(section, name, value, parameters[name].type, open_file)
+        for name, value in values.items()
+    }
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -61,15 +75,27 @@ class Option(msgspec.Struct, frozen=True):
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """The keyword-only parameters of a function, which are its options in the configuration.
 
-    Raises OptionError where one has a type that no value in TOML can be checked against.
+    Raises OptionError where one has a type that no value in TOML can be checked against, or where its
+    default is a regular expression that would be refused in the configuration.
     """
     return {
-        parameter.name: Option(
-            _type_of(parameter, function), parameter.default, parameter.default is parameter.empty
-        )
+        parameter.name: _option(parameter, function)
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+
+
+def _option(parameter: inspect.Parameter, function: Callable[..., Any]) -> Option:
+    try:
+        kind = _type_of(parameter, function)
+        msgspec.inspect.type_info(kind)
+        check_kind(kind)
+        _check_patterns(parameter.default)
+    except Exception as error:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        where = f"{code.co_filename}:{code.co_firstlineno}: " if code else ""
+        raise OptionError(f"{where}option {parameter.name!r} cannot be configured: {error}") from None
+    return Option(kind, parameter.default, parameter.default is parameter.empty)
 
 
 def _type_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
@@ -81,24 +107,31 @@ def _type_of(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
         return Any
     alone = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
     namespace = getattr(function, "__globals__", {})
-    try:
-        kind = typing.get_type_hints(alone, namespace, include_extras=True)["it"]
-        msgspec.inspect.type_info(kind)
-    except Exception as error:
-        code = getattr(inspect.unwrap(function), "__code__", None)
-        where = f"{code.co_filename}:{code.co_firstlineno}: " if code else ""
-        raise OptionError(f"{where}option {parameter.name!r} cannot be configured: {error}") from None
-    return kind
+    return typing.get_type_hints(alone, namespace, include_extras=True)["it"]
+
+
+def _check_patterns(default: object) -> None:
+    """Raises ValueError for a regular expression in there that could backtrack without end."""
+    if isinstance(default, re.Pattern):
+        try:
+            check_pattern(default)
+        except ValueError as error:
+            raise ValueError(f"its default {toml_value(default)} {error}") from None
+    elif isinstance(default, Mapping):
+        _check_patterns(tuple(default.values()))
+    elif isinstance(default, tuple | list | set | frozenset):
+        for each in default:
+            _check_patterns(each)
 
 
 def as_table(section: str, value: object) -> dict[str, Any]:
     """The value as a TOML table. Raises ConfigError if it is something else."""
     if not isinstance(value, dict):
-        raise ConfigError(section, "", f"must be a section, not {_shown(value)}")
+        raise ConfigError(section, "", f"must be a section, not {shown(value)}")
     return value
 
 
-def check_known(section: str, values: Mapping[str, Any], known: typing.Iterable[str]) -> None:
+def check_known(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raises ConfigError for the first key that is not known, with the one probably meant."""
     known = list(known)
     for key in values:
@@ -106,7 +139,7 @@ def check_known(section: str, values: Mapping[str, Any], known: typing.Iterable[
             raise ConfigError(section, key, f"unknown key; {meant(key, known)}")
 
 
-def meant(word: str, known: typing.Iterable[str]) -> str:
+def meant(word: str, known: Iterable[str]) -> str:
     """What a mistyped word may have been, and what there is."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, 1)
@@ -114,15 +147,20 @@ def meant(word: str, known: typing.Iterable[str]) -> str:
     return f"{hint}allowed: {', '.join(known) or 'none'}"
 
 
-def read_value(section: str, key: str, value: object, kind: Any) -> Any:
+def _no_files(path: str) -> typing.NoReturn:
+    raise ValueError(f'"{path}" cannot be opened here')
+
+
+def read_value(section: str, key: str, value: object, kind: Any, open_file: OpenFile = _no_files) -> Any:
     """One value of a TOML table. Raises ConfigError."""
     try:
         # Nothing is more or less than TOML's `nan`: a bound of that would never hold and never break.
         if isinstance(value, float) and math.isnan(value):
-            raise msgspec.ValidationError
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError:
-        raise ConfigError(section, key, f"{_shown(value)} will not do; {allowed(kind)}") from None
+            raise Unfit
+        return convert(value, kind, open_file)
+    except ValueError as error:
+        problem = str(error) or f"{shown(value)} will not do; {allowed(kind)}"
+        raise ConfigError(section, key, problem) from None
 
 
 def allowed(kind: Any) -> str:
@@ -140,8 +178,6 @@ def _describe(info: msgspec.inspect.Type) -> str:
     match info:
         case msgspec.inspect.Metadata(type=inner):
             return _describe(inner)
-        case msgspec.inspect.LiteralType(values=values):
-            return ("one of " if len(values) > 1 else "") + ", ".join(f'"{value}"' for value in values)
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
@@ -155,13 +191,32 @@ def _describe(info: msgspec.inspect.Type) -> str:
                 _describe(each) for each in types if not isinstance(each, msgspec.inspect.NoneType)
             )
         case msgspec.inspect.DictType(value_type=value):
-            words = _plural(_describe(value))
-            return f"a table of ({words})" if " or " in words else f"a table of {words}"
-        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(item_type=item):
+            return f"a table of {_plural(_describe(value))}"
+        case (
+            msgspec.inspect.ListType(item_type=item)
+            | msgspec.inspect.VarTupleType(item_type=item)
+            | msgspec.inspect.SetType(item_type=item)
+            | msgspec.inspect.FrozenSetType(item_type=item)
+        ):
             least = "" if info.min_length is None else f", at least {info.min_length}"
             return f"a list of {_plural(_describe(item))}{least}"
         case _:
-            return "a table"
+            return _describe_other(info)
+
+
+def _describe_other(info: msgspec.inspect.Type) -> str:
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return _one_of(info.values)
+    if isinstance(info, msgspec.inspect.EnumType):
+        return _one_of(member.value for member in info.cls)
+    cls = timedelta if isinstance(info, msgspec.inspect.TimeDeltaType) else getattr(info, "cls", None)
+    kind = kind_of(cls)
+    return "a table" if kind is None else kind.words
+
+
+def _one_of(values: Iterable[object]) -> str:
+    words = [f'"{value}"' for value in values]
+    return ("one of " if len(words) > 1 else "") + ", ".join(words)
 
 
 def _describe_number(info: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
@@ -175,10 +230,6 @@ def _describe_number(info: msgspec.inspect.IntType | msgspec.inspect.FloatType) 
 
 
 def _plural(words: str) -> str:
-    return {"a string": "strings", "a whole number": "whole numbers", "a number": "numbers"}.get(words, words)
-
-
-def _shown(value: object) -> str:
-    """The beginning of a value, for a message."""
-    text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    plurals = {"a string": "strings", "a whole number": "whole numbers", "a number": "numbers"}
+    plural = (plurals | KIND_PLURALS).get(words, words)
+    return f"({plural})" if " or " in plural else plural

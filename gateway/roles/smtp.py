@@ -107,7 +107,12 @@ async def _working(config: Config, workers: int) -> AsyncIterator[_Shared]:
         async with asyncio.timeout(_FIRST_PROBE):
             await capabilities.probe()
     chores = [
-        asyncio.create_task(each) for each in (_flush_now_and_then(writer), capabilities.keep_probing())
+        asyncio.create_task(each)
+        for each in (
+            _flush_now_and_then(writer),
+            capabilities.keep_probing(),
+            assembly.files.keep_reloading(),
+        )
     ]
     try:
         recorder = Recorder(writer, config.gateway.hostname)

@@ -14,6 +14,7 @@ from gateway.assembly import Assembly, assemble
 from gateway.config import Config, load, parse
 from gateway.config.schema import PolicySection
 from gateway.effective import effective
+from gateway.filesets import FileSets
 from gateway.pipeline import Pipeline
 from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Router
@@ -106,6 +107,13 @@ def test_any_value_is_written_as_toml_reads_it(options: dict[str, object]):
     settings = {"mine": PolicySection(mode="off", options=options)}
     policies = msgspec.structs.replace(config.policies, settings=settings)
     shown = effective(
-        Assembly(msgspec.structs.replace(config, policies=policies), (), (), NOBODY, Router([]))
+        Assembly(
+            msgspec.structs.replace(config, policies=policies),
+            (),
+            (),
+            NOBODY,
+            Router([]),
+            FileSets(FILE.parent),
+        )
     )
     assert tomllib.loads(shown)["policies"]["mine"] == {"mode": "off", **options}

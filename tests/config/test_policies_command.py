@@ -37,7 +37,7 @@ def test_policies_stand_in_the_order_they_are_asked_then_the_others(listed: dict
 
 def test_each_says_when_it_is_asked_and_what_it_needs(home: Path, listed: dict[str, str]):
     plugins = home / "plugins"
-    assert listed["helo"] == f"helo helo - enforce ours=['mx.test'] {plugins}/helo.py:6"
+    assert listed["helo"] == f'helo helo - enforce ours=["mx.test"] {plugins}/helo.py:6'
     assert listed["frost"] == f"frost end-of-data Weather enforce below=0.0 {plugins}/weather.py:27"
     assert (
         listed["recipients"] == "recipients rcpt Route enforce - policies.recipients:recipients (sluicegate)"
@@ -61,5 +61,5 @@ def test_the_operators_settings_are_shown(home: Path):
     with (home / "sluicegate.toml").open("a") as config:
         config.write('[policies.subject]\nmode = "warn"\nword = "monday"\n[policies.frost]\nmode = "off"\n')
     listed = rows(sluicegate(home, "policies", "--config", "sluicegate.toml").stdout)
-    assert listed["subject"].startswith("subject end-of-data - warn word='monday' ")
+    assert listed["subject"].startswith('subject end-of-data - warn word="monday" ')
     assert listed["frost"].startswith("frost end-of-data Weather off below=0.0 ")
