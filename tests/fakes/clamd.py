@@ -1,6 +1,6 @@
 """A clamd that does what a test orders: clamd(8), the commands INSTREAM and VERSION."""
 
-from tests.fakes.server import Behaviour, Conversation, FakeServer
+from filters.testing.server import Behaviour, Conversation, FakeServer
 
 EICAR_SIGNATURE = "Eicar-Test-Signature"
 # In two halves, lest a virus scanner takes this file for the test file itself.

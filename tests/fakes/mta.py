@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.fakes.server import PATIENCE, Conversation, FakeServer
+from filters.testing.server import PATIENCE, Conversation, FakeServer
 
 END = b"\r\n.\r\n"
 CONTENT_STEP = 65_536

@@ -16,7 +16,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 
-from tests.fakes.server import Fake
+from filters.testing.server import Fake
 
 _PATIENCE = 10.0
 

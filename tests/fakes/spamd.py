@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.fakes.server import Behaviour, Conversation, FakeServer
+from filters.testing.server import Behaviour, Conversation, FakeServer
 
 # In two halves, lest a spam filter takes this file for spam.
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*" + b"GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"

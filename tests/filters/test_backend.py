@@ -8,9 +8,9 @@ import pytest
 from filters import backend
 from filters.backend import Pool, connect, explain
 from filters.base import FilterError, TooLarge
+from filters.testing.server import BlackHole, FakeServer, Nobody, hang, mute, say_early
 from gateway.smtp.breaker import BEHIND, BEHIND_BRIEFLY, COSTLY, FIRST_PAUSE, TOLERATED
 from gateway.smtp.endpoint import Endpoint
-from tests.fakes.server import BlackHole, FakeServer, Nobody, hang, mute, say_early
 
 A, B, C = "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"
 

@@ -5,9 +5,9 @@ import pytest
 from filters.base import FilterError, TooLarge
 from filters.clamav import ClamAV
 from filters.evidence import VirusReport
+from filters.testing.server import close_after, say_early
+from filters.testing.transactions import at_end_of_data
 from tests.fakes.clamd import EICAR, EICAR_SIGNATURE, VERSION, FakeClamd, answer, limit_size
-from tests.fakes.server import close_after, say_early
-from tests.fakes.transactions import at_end_of_data
 
 LARGE = b"Subject: large\r\n\r\n" + b"0123456789" * 1_000_000
 

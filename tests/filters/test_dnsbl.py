@@ -7,8 +7,8 @@ import pytest
 from filters.base import FilterError
 from filters.dnsbl import DNSBL, reversed_address
 from filters.evidence import Listings
+from filters.testing.transactions import at_connect
 from tests.fakes.nameserver import FakeNameserver, Mischief
-from tests.fakes.transactions import at_connect
 
 CLIENT = "127.0.0.9"
 A, B = "9.0.0.127.a.test", "9.0.0.127.b.test"

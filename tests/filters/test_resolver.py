@@ -7,8 +7,8 @@ import pytest
 from filters import resolver as resolver_module
 from filters.base import FilterError
 from filters.resolver import MAX_TTL, Resolver
+from filters.testing.server import Nobody
 from tests.fakes.nameserver import FakeNameserver, Mischief
-from tests.fakes.server import Nobody
 
 NAME = "host.test"
 

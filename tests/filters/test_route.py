@@ -4,7 +4,7 @@ import pytest
 
 from filters.evidence import Route
 from filters.route import Routes
-from tests.fakes.transactions import at_rcpt
+from filters.testing.transactions import at_rcpt
 
 ROUTES = Routes(["our.example", ".our.example"])
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from filters.base import FilterError, TooLarge
 from filters.evidence import SpamReport
 from filters.spamassassin import SpamAssassin
-from tests.fakes.server import say_early
+from filters.testing.server import say_early
+from filters.testing.transactions import at_end_of_data
 from tests.fakes.spamd import GTUBE, FakeSpamd, answer, symbols, verdict
-from tests.fakes.transactions import at_end_of_data
 
 OK = b"SPAMD/1.1 0 EX_OK\r\n"
 

@@ -11,8 +11,8 @@ from filters.base import FilterError, TooLarge
 from filters.clamav import ClamAV
 from filters.evidence import SpamReport, VirusReport
 from filters.spamassassin import SpamAssassin
+from filters.testing.transactions import at_end_of_data
 from tests.fakes.spamd import GTUBE
-from tests.fakes.transactions import at_end_of_data
 
 TRACE = (
     b"Received: from mail.example.net (unknown [192.0.2.1])\r\n"

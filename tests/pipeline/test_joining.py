@@ -9,12 +9,12 @@ import pytest
 import gateway.joining
 from filters.base import FilterError, TooLarge
 from filters.evidence import Finding, Skipped, Unavailable, VirusReport
+from filters.testing.transactions import at_end_of_data, session
 from gateway.joining import MAX_AGE, Answer, Joiner
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.spool import Spool, Store
-from tests.fakes.transactions import at_end_of_data, session
 from tests.proxy.running import Scanner, answers, fails, hangs, waits
 
 FOUND = VirusReport("Evil")

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from filters.testing.server import Behaviour, Conversation, Fake, FakeServer, hang, mute
 from tests.fakes import clamd, mta, spamd
 from tests.fakes.mta import Act, FakeMTA, Talk
 from tests.fakes.nameserver import FakeNameserver, Mischief
-from tests.fakes.server import Behaviour, Conversation, Fake, FakeServer, hang, mute
 from tests.proofs.gates import Gates
 from tests.proofs.mailbox import Mailbox
 

@@ -12,6 +12,7 @@ import structlog
 
 import gateway.proxy.stream
 import gateway.relay.client
+from filters.testing.server import Nobody
 from gateway.journal.record import encode
 from gateway.log import configure_logging
 from gateway.proxy.budget import MAX_IDLE_COMMANDS
@@ -34,7 +35,6 @@ from tests.fakes.mta import (
     say,
     say_and_drop,
 )
-from tests.fakes.server import Nobody
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import OURS, RunningGateway, destination, offering
 from tests.waiting import eventually

@@ -6,6 +6,7 @@ import pytest
 
 import gateway.relay.client
 import gateway.relay.pool
+from filters.testing.server import BlackHole, Nobody
 from tests.client import Client
 from tests.fakes.mta import (
     EXTENSIONS,
@@ -25,7 +26,6 @@ from tests.fakes.mta import (
     say_and_finish,
     say_and_stop,
 )
-from tests.fakes.server import BlackHole, Nobody
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import destination
 from tests.waiting import eventually

@@ -9,6 +9,7 @@ import pytest
 
 import gateway.relay.client
 import gateway.smtp.breaker
+from filters.testing.server import Conversation, Nobody
 from gateway.smtp.breaker import TOLERATED
 from tests.client import Client
 from tests.fakes.mta import (
@@ -21,7 +22,6 @@ from tests.fakes.mta import (
     say,
     say_and_drop,
 )
-from tests.fakes.server import Conversation, Nobody
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import RunningGateway, destination
 from tests.waiting import PATIENCE

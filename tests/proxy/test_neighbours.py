@@ -13,18 +13,7 @@ from filters.base import Filter
 from filters.clamav import ClamAV
 from filters.dnsbl import DNSBL
 from filters.spamassassin import SpamAssassin
-from gateway.pipeline import FilterSetting
-from gateway.smtp.breaker import COSTLY, TOLERATED
-from policies.blocklist import blocklist
-from policies.policy import Policy
-from policies.spam import spam
-from policies.virus import virus
-from tests.client import Answer, Client
-from tests.fakes import clamd, spamd
-from tests.fakes.clamd import EICAR, FakeClamd
-from tests.fakes.mta import FakeMTA, Gate
-from tests.fakes.nameserver import FakeNameserver, Mischief
-from tests.fakes.server import (
+from filters.testing.server import (
     Behaviour,
     BlackHole,
     FakeServer,
@@ -37,6 +26,17 @@ from tests.fakes.server import (
     reset_after,
     say_early,
 )
+from gateway.pipeline import FilterSetting
+from gateway.smtp.breaker import COSTLY, TOLERATED
+from policies.blocklist import blocklist
+from policies.policy import Policy
+from policies.spam import spam
+from policies.virus import virus
+from tests.client import Answer, Client
+from tests.fakes import clamd, spamd
+from tests.fakes.clamd import EICAR, FakeClamd
+from tests.fakes.mta import FakeMTA, Gate
+from tests.fakes.nameserver import FakeNameserver, Mischief
 from tests.fakes.spamd import FakeSpamd
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import RunningGateway

@@ -6,6 +6,7 @@ import pytest
 
 from filters.clamav import ClamAV
 from filters.spamassassin import SpamAssassin
+from filters.testing.server import hang, mute
 from gateway.pipeline import FilterSetting
 from policies.spam import spam
 from policies.virus import virus
@@ -13,7 +14,6 @@ from tests.client import Client
 from tests.fakes import clamd, spamd
 from tests.fakes.clamd import EICAR, FakeClamd
 from tests.fakes.mta import FakeMTA, Gate
-from tests.fakes.server import hang, mute
 from tests.fakes.spamd import FakeSpamd
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import RunningGateway

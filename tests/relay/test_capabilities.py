@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from filters.testing.server import Nobody
 from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
 from tests.fakes.mta import FakeMTA
-from tests.fakes.server import Nobody
 
 OURS = 50_000
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 import gateway.relay.pool
+from filters.testing.server import Nobody
 from gateway.relay.client import ClientConnection, DownstreamError
 from gateway.relay.pool import Pool
 from gateway.smtp.breaker import BEHIND_BRIEFLY, COSTLY, FIRST_PAUSE, TOLERATED
 from gateway.smtp.endpoint import Endpoint
 from tests.fakes.mta import FakeMTA, Gate, drop, hang, reset, say, say_and_drop
-from tests.fakes.server import Nobody
 from tests.waiting import eventually
 
 

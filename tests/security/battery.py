@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filters.testing.server import Conversation
 from gateway.journal.record import Record, decode, encode
 from tests.client import Answer, Client
 from tests.fakes.mta import Attempt, FakeMTA
-from tests.fakes.server import Conversation
 from tests.proxy.running import RunningGateway, check_promises
 from tests.waiting import eventually
 

@@ -1,4 +1,4 @@
-"""A stream server that behaves as ordered, for tests: what all fake daemons have in common.
+"""Stream servers that behave as ordered: the daemon's side of a filter's tests.
 
 A fake is a real server on 127.0.0.1 with threads of its own, so that a test may block, or run the
 gateway in another process, while the fake goes on. Use it as `with FakeX() as fake` or
@@ -17,22 +17,31 @@ from typing import Self
 # No test may hang for ever; none should ever come near these.
 PATIENCE = 10.0
 LONGEST_TALK = 60.0
+# More octets than anybody has a reason to read.
+FLOOD = 32 * 1024 * 1024
+
+
+class Cut(Exception):
+    """The behaviour has said all that it may."""
 
 
 class Conversation:
     """One connection as the fake sees it.
 
-    `received` is everything the peer sent, `content` the message and `fields` the header of the
-    request, if the protocol has one; `left` is set once the peer has closed or reset.
+    `received` is everything the peer sent and `said` what it was answered; `content` is the message
+    and `fields` the header of the request, where a behaviour keeps them; `left` is set once the peer
+    has closed or reset.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.received = bytearray()
+        self.said = bytearray()
         self.content = b""
         self.fields: dict[str, str] = {}
         self.left = threading.Event()
         self.stopped = threading.Event()
+        self._may_say: int | None = None
 
     def read(self, size: int = 65_536) -> bytes:
         """What comes next; empty once the peer has closed, reset, or said that nothing more comes."""
@@ -64,11 +73,24 @@ class Conversation:
         return octets
 
     def say(self, octets: bytes) -> None:
-        """Answer, whether or not anybody still listens."""
+        """Answer, whether or not anybody still listens. Raises Cut behind the last octet allowed."""
+        if self._may_say is not None:
+            octets = octets[: self._may_say - len(self.said)]
+        self.said += octets
         try:
             self.socket.sendall(octets)
         except OSError:
             self.left.set()
+        if len(self.said) == self._may_say:
+            raise Cut
+
+    def cut(self, size: int) -> None:
+        """Allow so many octets to be said, and no more."""
+        self._may_say = size
+
+    def allow_all(self) -> None:
+        """Take that back."""
+        self._may_say = None
 
     def wait_until_left(self) -> None:
         """Read on until the peer closes.
@@ -117,6 +139,30 @@ def drip(talk: Conversation) -> None:
 def deaf(talk: Conversation) -> None:
     """Read nothing, answer nothing, keep the connection."""
     talk.stopped.wait()
+
+
+def flood(octets: bytes) -> Behaviour:
+    """Answer with these octets over and over, up to FLOOD of them, for as long as anybody listens."""
+
+    def behave(talk: Conversation) -> None:
+        while len(talk.said) < FLOOD and not talk.left.is_set() and not talk.stopped.is_set():
+            talk.say(octets * 10_000)
+
+    return behave
+
+
+def cut_off(behaviour: Behaviour, size: int, then: Behaviour = mute) -> Behaviour:
+    """Do as ordered until so many octets are said; then do something else, by default close."""
+
+    def behave(talk: Conversation) -> None:
+        talk.cut(size)
+        try:
+            behaviour(talk)
+        except Cut:
+            talk.allow_all()
+            then(talk)
+
+    return behave
 
 
 def close_after(size: int) -> Behaviour:
