@@ -10,7 +10,7 @@ what it needs without pulling in any daemon's library.
 """
 
 from filters.base import Cost, Filter, FilterError, TooLarge
-from filters.evidence import Evidence, Finding, Listings, Route, SpamReport, VirusReport
+from filters.evidence import Evidence, Finding, Listings, Route, RspamdReport, SpamReport, VirusReport
 
 __all__ = [
     "Cost",
@@ -20,6 +20,7 @@ __all__ = [
     "Finding",
     "Listings",
     "Route",
+    "RspamdReport",
     "SpamReport",
     "TooLarge",
     "VirusReport",

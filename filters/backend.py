@@ -45,6 +45,7 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._loop = asyncio.get_running_loop()
+        self._received = bytearray()
         self.is_cut = False
 
     async def send(self, pieces: Iterable[bytes]) -> None:
@@ -75,15 +76,41 @@ class Connection:
         Whether that is a whole answer only its reader can tell. Raises FilterError if it is empty
         or longer than `limit`.
         """
-        answer = bytearray()
-        with contextlib.suppress(ConnectionResetError):
-            while octets := await self._loop.sock_recv(self._socket, _READ):
-                answer += octets
-                if len(answer) > limit:
-                    raise FilterError(f"sent an answer of more than {limit} octets")
-        if not answer:
+        while await self._receive_more(limit):
+            continue
+        if not self._received:
             raise FilterError(f"closed {'while being sent to' if self.is_cut else 'without an answer'}")
-        return bytes(answer)
+        return bytes(self._received)
+
+    async def receive_until(self, end: bytes, limit: int) -> bytes:
+        """What comes next up to and with `end`; what came behind it already is kept for the next call.
+
+        Raises FilterError if the connection ends first, or if there is no end within `limit` octets.
+        """
+        while (found := self._received.find(end)) < 0:
+            if not await self._receive_more(limit):
+                raise FilterError(
+                    f"answered {quote(self._received)} and closed" if self._received else "closed"
+                )
+        size = found + len(end)
+        octets = bytes(self._received[:size])
+        del self._received[:size]
+        return octets
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something behind what `receive_until` gave back last."""
+        return bool(self._received)
+
+    async def _receive_more(self, limit: int) -> bool:
+        """Wait for octets; false at the end of the connection, be it orderly or not."""
+        with contextlib.suppress(ConnectionResetError):
+            octets = await self._loop.sock_recv(self._socket, _READ)
+            self._received += octets
+            if len(self._received) > limit:
+                raise FilterError(f"sent an answer of more than {limit} octets")
+            return bool(octets)
+        return False
 
     @contextlib.contextmanager
     def lend(self, timeout: float) -> Iterator[socket.socket]:
@@ -270,6 +297,6 @@ def explain(error: FilterError | OSError) -> str:
     return str(error) or type(error).__name__
 
 
-def quote(answer: bytes) -> str:
+def quote(answer: bytes | bytearray) -> str:
     """The beginning of an answer that makes no sense, fit for a log."""
     return repr(printable(answer[:_MAX_QUOTED].rstrip(b"\0\r\n").decode("latin-1")))

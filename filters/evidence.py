@@ -25,6 +25,20 @@ class SpamReport(Finding):
 
 
 @dataclass(frozen=True, slots=True)
+class RspamdReport(Finding):
+    """Rspamd's opinion: points, its threshold for "reject", the action it would take, what matched.
+
+    `action` is one of "no action", "greylist", "add header", "rewrite subject", "soft reject", "reject", or
+    one of the operator's own. `rules` are the names of symbols, the weightiest first.
+    """
+
+    score: float
+    threshold: float = 15.0
+    action: str = "no action"
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VirusReport(Finding):
     """A virus scanner's answer: the signature that matched, or `None` for a scanned, clean message."""
 

@@ -53,8 +53,8 @@ This page is generated from the source (`python -m gateway.reference`).
 
 ## A complete example
 
-Two listeners, two downstreams, all built-in filters and policies. Only `[[listener]]` with its address
-and `[[relay]]` with its domains and addresses are required.
+Two listeners, two downstreams, all built-in policies, and a filter for everything that can be found. Only
+`[[listener]]` with its address and `[[relay]]` with its domains and addresses are required.
 [deploy/sluicegate.toml](../deploy/sluicegate.toml) is a commented one to begin with.
 """
 
@@ -87,6 +87,10 @@ address = "unix:/run/clamav/clamd.ctl"
 [filters.spamassassin]
 address = ["127.0.0.1:783", "192.0.2.8:783"]
 timeout = 20
+unavailable = "accept"
+
+[filters.rspamd]
+address = "127.0.0.1:11333"
 unavailable = "accept"
 
 [filters.dnsbl]

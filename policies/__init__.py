@@ -8,7 +8,7 @@ names in `needs`, and a filter finds out.
 Everything a policy author imports comes from here.
 """
 
-from filters.evidence import Evidence, Finding, Listings, Route, SpamReport, VirusReport
+from filters.evidence import Evidence, Finding, Listings, Route, RspamdReport, SpamReport, VirusReport
 from gateway.smtp.address import Path
 from gateway.smtp.entries import FileSet, matches
 from gateway.smtp.networks import Networks
@@ -37,6 +37,7 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Route",
+    "RspamdReport",
     "SpamReport",
     "Stage",
     "Transaction",

@@ -31,12 +31,16 @@ ADAPTERS = {
     "aiosmtpd": {"gateway/proxy/stream.py"},
     "aiospamc": {"filters/spamassassin.py"},
     "pyclamd": {"filters/clamav.py"},
+    "h11": {"filters/rspamd.py"},
     "pytest": {"filters/testing/"},
     "dns": {"filters/resolver.py"},
     "click": {"gateway/cli/"},
     "rich": {"gateway/cli/"},
     "uvloop": {"gateway/loop.py"},
 }
+# Checks the types of what was parsed, wherever that came from.
+COMMON = {"msgspec"}
+
 # Who may read the configuration; everybody else receives plain values.
 READERS_OF_CONFIGURATION = (
     "gateway.__main__",
@@ -156,7 +160,8 @@ def test_filters_import_the_vocabulary_and_their_own_library():
     for each in _imports_by("filters"):
         own = ADAPTERS.get(each.top)
         is_own = own is not None and any(each.by.path.startswith(place) for place in own)
-        assert each.is_of("filters", "gateway.smtp") or _is_of_stdlib(each) or is_own, each.where
+        is_shared = _is_of_stdlib(each) or each.top in COMMON
+        assert each.is_of("filters", "gateway.smtp") or is_shared or is_own, each.where
 
 
 def test_the_filters_package_reexports_no_adapter():

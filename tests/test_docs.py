@@ -72,7 +72,7 @@ def test_no_section_is_left_out():
 def test_every_option_of_what_is_built_in_is_named():
     found = discover(None)
     texts = sections_of(CONFIGURATION)
-    for name in ("clamav", "dnsbl", "spamassassin"):
+    for name in ("clamav", "dnsbl", "icap", "rspamd", "spamassassin"):
         for option in options_of(found.filters[name].load().__init__):
             assert f"| `{option}` |" in texts[f"`[filters.{name}]`"]
     for name in ("blocklist", "recipients", "spam", "virus"):
@@ -94,7 +94,9 @@ def test_the_complete_example_is_a_configuration():
 def test_the_example_uses_everything_that_is_built_in():
     config = parse(CONFIGURATION, EXAMPLE.encode())
     found = discover(None)
-    assert set(config.filters) == set(found.filters)
+    # Of filters that find the same, only one can be configured.
+    kinds = {name: found.filters[name].load().finds for name in found.filters}
+    assert {kinds[name] for name in config.filters} == set(kinds.values())
     assert set(config.policies.order) == set(found.policies)
 
 
@@ -105,15 +107,28 @@ def test_the_commented_configuration_starts_as_it_is():
     assert file.read_text(encoding="utf-8").count("(*)") == 3
 
 
+def commented_out(text: str, section: str) -> str:
+    """A section that is commented out, with those below it, as it would stand there."""
+    found = re.search(rf"^# \[{re.escape(section)}\]\n(?:# .*\n)+", text, re.MULTILINE)
+    assert found, section
+    return re.sub(r"^# ", "", found[0], flags=re.MULTILINE)
+
+
 def test_what_is_commented_out_in_it_would_load():
     text = (ROOT / "deploy" / "sluicegate.toml").read_text(encoding="utf-8")
-    lists = re.sub(
-        r'^# (\[filters\.dnsbl|nameservers|unavailable|"\w+\.example\.net")', r"\1", text, flags=re.M
-    )
-    lists = lists.replace('order = ["recipients", ', 'order = ["recipients", "blocklist", ')
+    lists = text.replace('order = ["recipients", ', 'order = ["recipients", "blocklist", ')
+    for section in ("filters.dnsbl", "filters.rspamd"):
+        lists += commented_out(text, section)
     assembly = assemble(parse(CONFIGURATION, lists.encode()))
-    assert "dnsbl" in assembly.config.filters
+    assert {"dnsbl", "rspamd"} <= set(assembly.config.filters)
     assert "blocklist" in [setting.policy.name for setting in assembly.policies]
+
+
+def test_another_virus_scanner_may_stand_in_for_clamd_in_it():
+    text = (ROOT / "deploy" / "sluicegate.toml").read_text(encoding="utf-8")
+    start, end = text.index("[filters.clamav]"), text.index("[filters.spamassassin]")
+    other = text[:start] + commented_out(text, "filters.icap") + text[end:]
+    assert "icap" in assemble(parse(CONFIGURATION, other.encode())).config.filters
 
 
 @pytest.mark.parametrize("reason", TEXTS)

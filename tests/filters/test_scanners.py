@@ -5,10 +5,12 @@ import pytest
 from filters import backend
 from filters.base import Filter, FilterError
 from filters.clamav import ClamAV
-from filters.evidence import SpamReport, VirusReport
+from filters.evidence import RspamdReport, SpamReport, VirusReport
+from filters.icap import ICAP
+from filters.rspamd import Rspamd
 from filters.spamassassin import SpamAssassin
 from filters.testing import BlackHole, Nobody, ProbeContract, ScannerContract
-from tests.fakes import clamd, spamd
+from tests.fakes import clamd, icap, rspamd, spamd
 
 MAX_SIZE = 100_000_000
 
@@ -47,3 +49,19 @@ class TestSpamAssassin(OurScanner):
 
     def build(self, address: str | list[str]) -> Filter:
         return SpamAssassin(address=address, max_size=MAX_SIZE)
+
+
+class TestRspamd(OurScanner):
+    finding = RspamdReport(0.0, 15.0, "no action", ("MIME_TRACE",))
+    converse = staticmethod(rspamd.judge)
+
+    def build(self, address: str | list[str]) -> Filter:
+        return Rspamd(address=address, max_size=MAX_SIZE)
+
+
+class TestICAP(OurScanner):
+    finding = VirusReport()
+    converse = staticmethod(icap.scan)
+
+    def build(self, address: str | list[str]) -> Filter:
+        return ICAP(address=address, service="avscan", max_size=MAX_SIZE)

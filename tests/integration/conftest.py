@@ -1,13 +1,15 @@
-"""Real clamd, spamd and Postfix for the whole run, and gateways between them on demand."""
+"""Real clamd, spamd, Rspamd, c-icap and Postfix for the whole run, and gateways between them on demand."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from deploy.demo.c_icap import CICAP
 from deploy.demo.daemons import Clamd, Spamd, interrupt_on_termination
 from deploy.demo.gateway_process import Gateway
 from deploy.demo.postfix import Postfix
+from deploy.demo.rspamd import Rspamd
 
 GatewayFactory = Callable[..., Gateway]
 
@@ -26,6 +28,18 @@ def clamd() -> Iterator[Clamd]:
 @pytest.fixture(scope="session")
 def spamd() -> Iterator[Spamd]:
     with Spamd() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def rspamd() -> Iterator[Rspamd]:
+    with Rspamd() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def c_icap(clamd: Clamd) -> Iterator[CICAP]:
+    with CICAP(clamd) as daemon:
         yield daemon
 
 

@@ -2,10 +2,10 @@ from filters import Filter, SpamReport
 from policies import Transaction
 
 
-class Rspamd(Filter):
+class Guess(Filter):
     """Finds what SpamAssassin finds."""
 
-    name = "rspamd"
+    name = "guess"
     finds = SpamReport
 
     async def find(self, tx: Transaction) -> SpamReport:
