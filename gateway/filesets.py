@@ -74,7 +74,11 @@ class FileSets:
         """Look after all files for ever; returns if there is none."""
         while self._files:
             await asyncio.sleep(INTERVAL)
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception:
+                # Nothing that one look meets, such as a lack of threads, may end the looking.
+                _log.exception("the files of options could not be looked at")
 
     async def reload(self) -> None:
         """Read the files that have changed, and replace what they hold."""

@@ -1,5 +1,6 @@
 """Sets in files: read when the configuration is, read again when they change, kept when they are bad."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway import filesets
 from gateway.filesets import FileSetError, FileSets
+from tests.waiting import eventually
 
 
 def put(file: Path, text: str) -> None:
@@ -177,6 +179,27 @@ async def test_one_bad_file_does_not_keep_others_from_being_read(file: Path):
     by_rename(other, "y\n")
     await files.reload()
     assert kept == {"y"}
+
+
+async def test_a_look_that_fails_is_not_the_last(file: Path, monkeypatch: pytest.MonkeyPatch):
+    files = FileSets(file.parent)
+    blocked = files.open(file.name)
+    by_rename(file, "c\n")
+    real, looks = filesets._look, []
+
+    def look(path: Path, known: filesets._Mark | None) -> filesets._Look:
+        looks.append(path)
+        if len(looks) == 1:
+            raise RuntimeError("can't start new thread")
+        return real(path, known)
+
+    monkeypatch.setattr(filesets, "_look", look)
+    monkeypatch.setattr(filesets, "INTERVAL", 0)
+    with capture_logs() as logs:
+        looking = asyncio.create_task(files.keep_reloading())
+        await eventually(lambda: blocked == {"c"})
+        looking.cancel()
+    assert [line["log_level"] for line in logs] == ["error", "info"]
 
 
 async def test_nobody_looks_where_there_is_no_file(tmp_path: Path):
