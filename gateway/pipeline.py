@@ -7,7 +7,7 @@ that says what a failure means for the mail.
 
 import asyncio
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,15 @@ class Pipeline:
         self._joiner = joiner or Joiner()
         self._stages = {stage: [s for s in policies if s.policy.stage is stage] for stage in Stage}
         self._filters = {setting.filter.finds: setting for setting in filters}
+
+    def adapted(
+        self,
+        policy: Callable[[PolicySetting], PolicySetting],
+        source: Callable[[FilterSetting], FilterSetting],
+    ) -> "Pipeline":
+        """The same pipeline with other policies and filters in the places of these."""
+        policies = [policy(setting) for settings in self._stages.values() for setting in settings]
+        return Pipeline(policies, [source(setting) for setting in self._filters.values()])
 
     def has_policies(self, stage: Stage) -> bool:
         """Whether anybody wants to be asked at this stage."""

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.casefile import Judgement
 from gateway.journal.record import is_reference, timestamp
-from gateway.recorder import Event, sayable
+from gateway.recorder import Event, first_value
 from policies.verdict import Decision
 
 _MODE = 0o640
@@ -46,7 +46,6 @@ def entry_for(event: Event, reference: str, judgement: Judgement | None) -> Entr
     envelope = event.envelope
     assert envelope is not None
     verdict = judgement.verdict if judgement else None
-    subject = event.message.header("Subject") if event.message else None
     return Entry(
         reference=reference,
         time=timestamp(),
@@ -56,7 +55,7 @@ def entry_for(event: Event, reference: str, judgement: Judgement | None) -> Entr
         reverse_path=str(envelope.reverse_path),
         recipients=[str(recipient) for recipient in envelope.recipients],
         parameters=dict(envelope.parameters),
-        subject=None if subject is None else sayable(subject),
+        subject=first_value(event.message, "Subject") if event.message else None,
         is_copy=verdict is None or verdict.decision is not Decision.QUARANTINE,
     )
 

@@ -34,6 +34,9 @@ _VERDICTS = {
     Decision.QUARANTINE: "quarantined",
     Decision.DISCARD: "discarded",
 }
+# Of the header fields that were asked for: names, fields of one name, characters of one value.
+_MAX_NAMES, _MAX_NAME, _MAX_FIELDS = 32, 100, 16
+MAX_VALUE = 1000
 
 _log = structlog.get_logger()
 
@@ -216,6 +219,7 @@ class Recorder:
                 downstream=event.downstream,
                 elapsed=dict(event.case.elapsed),
                 profile=event.case.profile,
+                parameters=dict(event.envelope.parameters) if event.envelope else None,
             )
         )
 
@@ -228,7 +232,15 @@ def _client(session: Session) -> ClientRecord:
         helo=session.helo_name,
         tls=session.tls.version if session.tls else None,
         authenticated=session.authenticated,
+        cipher=session.tls.cipher if session.tls else None,
+        protocol=_protocol(session),
     )
+
+
+def _protocol(session: Session) -> str | None:
+    if session.helo_name is None:
+        return None
+    return "LMTP" if session.lmtp else "ESMTP" if session.esmtp else "SMTP"
 
 
 def _reverse_path(envelope: Envelope | None) -> str | None:
@@ -243,12 +255,28 @@ def _message(message: Message | None) -> MessageRecord | None:
     return MessageRecord(
         size=message.size,
         digest=message.digest,
-        message_id=sayable(message.header("Message-ID")),
-        subject=sayable(message.header("Subject")),
-        from_=sayable(message.header("From")),
+        message_id=first_value(message, "Message-ID"),
+        subject=first_value(message, "Subject"),
+        from_=first_value(message, "From"),
+        fields={name: _kept(message.decoded(name)) for name in _names(message)},
     )
 
 
+def _names(message: Message) -> list[str]:
+    return [name for name in message.asked if len(name) <= _MAX_NAME][:_MAX_NAMES]
+
+
+def first_value(message: Message, name: str) -> str | None:
+    return next((sayable(text) for text in message.decoded(name)), None)
+
+
 def sayable(text: str | None) -> str | None:
-    """Text that UTF-8 can say: decoding encoded-words can yield lone surrogates."""
-    return text if text is None else text.encode("utf-8", "replace").decode("utf-8")[:1000]
+    """The first field of that name, in what UTF-8 can say: decoding encoded-words can yield lone surrogates."""
+    return text if text is None else text.encode("utf-8", "replace").decode("utf-8")[:MAX_VALUE]
+
+
+def _kept(values: tuple[str, ...]) -> list[str] | None:
+    """Wholly or not at all: with a part of it nobody could judge the message again."""
+    if len(values) > _MAX_FIELDS or any(len(value) > MAX_VALUE for value in values):
+        return None
+    return list(values)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "explain": "explain",
     "policies": "policies",
     "quarantine": "quarantine",
+    "replay": "replay",
 }
 
 

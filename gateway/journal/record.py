@@ -31,7 +31,10 @@ class ReplyRecord(msgspec.Struct, frozen=True):
 
 
 class ClientRecord(msgspec.Struct, frozen=True):
-    """Who was connected; `tls` is the protocol version or null."""
+    """Who was connected; `tls` is the protocol version or null, `cipher` what goes with it.
+
+    `protocol` is how it greeted: `SMTP` (HELO), `ESMTP` or `LMTP`, null before that.
+    """
 
     address: str
     port: int
@@ -39,16 +42,23 @@ class ClientRecord(msgspec.Struct, frozen=True):
     helo: str | None = None
     tls: str | None = None
     authenticated: str | None = None
+    cipher: str | None = None
+    protocol: str | None = None
 
 
 class MessageRecord(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What identifies a message: size in octets, three of its header fields, SHA-256 of its content."""
+    """What identifies a message: size in octets, three of its header fields, SHA-256 of its content.
+
+    `fields` are the header fields that were asked for when it was judged, by lower-case name: all
+    their values decoded, none for a field that is not there, null where that is too much to be kept.
+    """
 
     size: int
     digest: str
     message_id: str | None = None
     subject: str | None = None
     from_: str | None = None
+    fields: dict[str, list[str] | None] = {}
 
 
 class DownstreamRecord(msgspec.Struct, frozen=True):
@@ -66,7 +76,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `source` and `elapsed`, or to `unavailable` or `skipped` with the cause. `opinions` maps a policy
     to `verdict` (null for no opinion), `reason`, `detail`, `mode` and `stage`. `elapsed` is seconds
     per stage. `profile` is the entry of a `[[profile]]` that named the recipient, null for the general
-    settings.
+    settings. `parameters` are those of MAIL, null before it. `cut` is true where something in the
+    record was shortened or respelled because it could not be written as it was.
     """
 
     version: int = SCHEMA_VERSION
@@ -90,6 +101,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     downstream: DownstreamRecord | None = None
     elapsed: dict[str, float] = {}
     profile: str | None = None
+    parameters: dict[str, str | None] | None = None
+    cut: bool = False
 
 
 def new_reference() -> str:
@@ -129,7 +142,8 @@ def encode(record: Record) -> bytes:
     except UnicodeEncodeError:
         line = b""
     if not line or len(line) >= MAX_LINE:
-        line = _encoder.encode(_sayable(msgspec.to_builtins(record, enc_hook=str)))
+        said = msgspec.to_builtins(msgspec.structs.replace(record, cut=True), enc_hook=str)
+        line = _encoder.encode(_sayable(said))
     return line + b"\n"
 
 

@@ -34,13 +34,18 @@ class Content(Protocol):
 
 
 class Message:
-    """What policies and filters see of a message. Asking for anything never raises."""
+    """What policies and filters see of a message. Asking for anything never raises.
 
-    __slots__ = ("_fields", "content")
+    It remembers which header fields it was asked for by name: with them a record can tell what the
+    message looked like to those who judged it.
+    """
+
+    __slots__ = ("_asked", "_fields", "content")
 
     def __init__(self, content: Content) -> None:
         self.content = content
         self._fields: tuple[Field, ...] | None = None
+        self._asked: dict[str, None] = {}
 
     @property
     def size(self) -> int:
@@ -76,6 +81,11 @@ class Message:
             self._fields = split_fields(self._header_section())
         return self._fields
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names asked for so far, in lower case, also of fields that are not there."""
+        return tuple(self._asked)
+
     def header(self, name: str) -> str | None:
         """The first field of that name, unfolded and decoded; `None` if there is none."""
         value = self.raw_header(name)
@@ -83,13 +93,21 @@ class Message:
 
     def headers(self, name: str) -> tuple[str, ...]:
         """All fields of that name, unfolded and decoded."""
-        wanted = name.lower()
-        return tuple(decode_value(field.value) for field in self.fields if field.name == wanted)
+        self._asked[name.lower()] = None
+        return self.decoded(name)
 
     def raw_header(self, name: str) -> bytes | None:
         """The octets behind the colon of the first field of that name, folds kept."""
+        self._asked[name.lower()] = None
+        return next(self._values(name), None)
+
+    def decoded(self, name: str) -> tuple[str, ...]:
+        """As `headers`, for those who only take notes: that they asked is not remembered."""
+        return tuple(map(decode_value, self._values(name)))
+
+    def _values(self, name: str) -> Iterator[bytes]:
         wanted = name.lower()
-        return next((field.value for field in self.fields if field.name == wanted), None)
+        return (field.value for field in self.fields if field.name == wanted)
 
     def _header_section(self) -> bytes:
         head = self.content.head(_FIRST_LOOK)

@@ -31,6 +31,16 @@ def test_the_first_or_all_of_a_name():
     assert LETTER.raw_header("To") == b" a"
 
 
+def test_it_remembers_which_fields_were_asked_for():
+    asked = message(b"A: 1\r\nA: 2\r\n\r\n")
+    assert asked.asked == ()
+    assert (asked.decoded("A"), asked.asked) == (("1", "2"), ())
+    asked.header("Subject")
+    asked.headers("A")
+    asked.raw_header("subject")
+    assert asked.asked == ("subject", "a")
+
+
 def test_what_is_not_there_is_none():
     assert LETTER.header("Cc") is None
     assert LETTER.raw_header("Cc") is None

@@ -1,0 +1,196 @@
+"""Invariant: replaying records by the settings that made them flips nothing, and leaves nothing in doubt."""
+
+import asyncio
+import tempfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filters.base import Filter, FilterError, TooLarge
+from filters.evidence import (
+    Evidence,
+    Finding,
+    Listings,
+    Outcome,
+    Skipped,
+    SpamReport,
+    Unavailable,
+    VirusReport,
+)
+from gateway.journal.record import Record, decode, encode
+from gateway.pipeline import FilterSetting, PolicySetting
+from gateway.replay import Kind, Replay
+from gateway.smtp.transaction import Stage, Transaction
+from policies.policy import Policy
+from policies.verdict import Verdict, accept, mark, reject, tempfail
+from tests.client import Client
+from tests.fakes.mta import FakeMTA, say
+from tests.proxy.running import RunningGateway, destination
+
+NEEDS: dict[Stage, list[type[Finding]]] = {
+    Stage.CONNECT: [Listings],
+    Stage.END_OF_DATA: [Listings, SpamReport, VirusReport],
+}
+ANSWERS = [None, None, reject("no"), tempfail("later"), accept("friend"), mark("X-Mark", "yes")]
+FOUND: list[Outcome] = [
+    *(Listings(5.0, {"bl.example": ("127.0.0.2",)}), SpamReport(7.25, 5.0, ("A", "B")), VirusReport("Eicar")),
+    *(VirusReport(None), SpamReport(-1.0), Unavailable("it", "refused"), Skipped("it", "too large")),
+]
+
+
+@dataclass(frozen=True)
+class Whim:
+    """A policy that answers by all it sees, as if by chance. `failing` ones raise instead of accepting."""
+
+    stage: Stage
+    needs: tuple[type[Finding], ...]
+    names: tuple[str, ...]
+    salt: int
+    enforced: bool
+    failing: bool
+
+    def __call__(self, tx: Transaction, evidence: Evidence) -> Verdict | None:
+        seen: list[object] = [self.salt, tx.session, *(evidence[need] for need in self.needs)]
+        if tx.stage is Stage.CONNECT:
+            seen[1] = (tx.session.client_address, tx.session.client_port, tx.session.listener)
+        if tx.envelope is not None:
+            seen += [tx.envelope.reverse_path, tx.envelope.recipient, sorted(tx.envelope.parameters.items())]
+        if tx.message is not None:
+            seen += [tx.envelope.recipients, tx.message.size, tx.message.digest]
+            seen += [(tx.message.header(name), tx.message.headers(name)) for name in self.names]
+        answer = ANSWERS[zlib.crc32(repr(seen).encode()) % len(ANSWERS)]
+        if self.failing and answer is not None:
+            raise RuntimeError("a whim")
+        return answer
+
+
+@st.composite
+def whims(draw: st.DrawFn) -> Whim:
+    stage = draw(st.sampled_from([*Stage, Stage.END_OF_DATA]))
+    needs = draw(st.lists(st.sampled_from(NEEDS[stage]), unique=True)) if stage in NEEDS else []
+    names = draw(st.lists(st.sampled_from(["Subject", "List-Id", "X-Not-There", "FROM"]), max_size=3))
+    return Whim(
+        stage,
+        tuple(needs),
+        tuple(names),
+        draw(st.integers(0, 1000)),
+        draw(st.sampled_from([True, True, False])),
+        draw(st.sampled_from([True, False, False, False, False])),
+    )
+
+
+def setting(number: int, whim: Whim) -> PolicySetting:
+    def function(tx: Transaction, evidence: Evidence) -> Verdict | None:
+        return whim(tx, evidence)
+
+    function.__name__ = f"whim_{number}"
+    return PolicySetting(Policy(function, whim.stage, whim.needs), enforced=whim.enforced)
+
+
+def answering(kind: type[Finding], found: Outcome, at: Stage) -> Filter:
+    class Answering(Filter):
+        name, finds, stage = kind.__name__.lower(), kind, at
+
+        async def find(self, tx: Transaction) -> Finding:
+            if isinstance(found, Unavailable):
+                raise FilterError(found.cause)
+            if isinstance(found, Skipped):
+                raise TooLarge(found.cause)
+            return found
+
+    return Answering()
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> list[FilterSetting]:
+    meanings = st.sampled_from(["tempfail", "accept", "reject"])
+    return [
+        FilterSetting(
+            answering(kind, draw(st.sampled_from([found for found in FOUND if is_of(found, kind)])), at),
+            unavailable=draw(meanings),
+            skipped=draw(meanings),
+        )
+        for kind, at in (
+            (Listings, Stage.CONNECT),
+            (VirusReport, Stage.END_OF_DATA),
+            (SpamReport, Stage.END_OF_DATA),
+        )
+    ]
+
+
+def is_of(found: Outcome, kind: type[Finding]) -> bool:
+    return isinstance(found, kind | Unavailable | Skipped)
+
+
+RECIPIENTS = ["u1@our.example", "u2@our.example", "gone@our.example", "x@victim.example", "postmaster"]
+letters = st.tuples(
+    st.sampled_from(["s@a.example", "", "jo.e@b.example"]),
+    st.sampled_from(["", " SIZE=100", " BODY=8BITMIME"]),
+    st.lists(st.sampled_from(RECIPIENTS), min_size=1, max_size=3, unique=True),
+    st.sampled_from(["Subject: one\r\nList-Id: a\r\nList-ID: b\r\n", "Subject: =?utf-8?q?=C3=BC?=\r\n", ""]),
+)
+Letter = tuple[str, str, list[str], str]
+
+
+@settings(deadline=None, max_examples=max(settings.default.max_examples // 20, 100))
+@given(
+    st.lists(whims(), min_size=1, max_size=5),
+    sources(),
+    st.sampled_from(["EHLO c.example", "HELO other.example"]),
+    st.lists(letters, min_size=1, max_size=3),
+    st.sampled_from(["rcpt", "rcpt", "connect"]),
+)
+def test_the_settings_that_made_a_record_judge_it_the_same(
+    policies: list[Whim], filters: list[FilterSetting], helo: str, sent: list[Letter], speak: str
+):
+    asyncio.run(converse(policies, filters, helo, sent, speak))
+
+
+async def converse(
+    policies: Sequence[Whim], filters: Sequence[FilterSetting], helo: str, sent: Sequence[Letter], speak: str
+) -> None:
+    settings_ = [setting(number, whim) for number, whim in enumerate(policies)]
+    async with FakeMTA({"RCPT TO:<gone@our.example>": say(b"550 5.1.1 unknown\r\n")}) as mta:
+        with tempfile.TemporaryDirectory() as directory:
+            running = RunningGateway(
+                Path(directory), [destination(mta.address)], settings_, filters, speak=speak
+            )
+            await running.start()
+            try:
+                await talk(running.port, helo, sent)
+            finally:
+                await running.stop()
+    assert running.records
+    replay = Replay(running.service.profiles, running.service.router)
+    for record in running.records:
+        await assert_unchanged(replay, decode(encode(record)))
+
+
+async def talk(port: int, helo: str, sent: Sequence[Letter]) -> None:
+    async with Client(port) as client:
+        assert client.banner is not None
+        if client.banner.code != 220 or (await client.ask(helo)).code != 250:
+            return
+        for sender, parameters, recipients, header in sent:
+            if helo.startswith("HELO"):
+                parameters = ""
+            if (await client.ask(f"MAIL FROM:<{sender}>{parameters}")).code != 250:
+                continue
+            replies = [await client.ask(f"RCPT TO:<{recipient}>") for recipient in recipients]
+            if any(reply.code == 250 for reply in replies):
+                await client.data(f"{header}\r\nHello\r\n".encode())
+            else:
+                await client.ask("RSET")
+
+
+async def assert_unchanged(replay: Replay, record: Record) -> None:
+    replayed = await replay.judge(record)
+    assert replayed.kind in {Kind.UNCHANGED, Kind.SKIPPED}, (record, replayed)
+    assert not [doubt for doubt in replayed.doubts if doubt.enforced], (record, replayed.doubts)
+    for fate in replayed.fates:
+        if record.verdict != "accepted":
+            assert (fate.outcome.reason, fate.outcome.policy) == (record.reason, record.policy)
