@@ -293,7 +293,7 @@ class _Group:
     async def _judge_early(self) -> None:
         for stage in (Stage.CONNECT, Stage.HELO, Stage.MAIL):
             if self._early is None and not self._rebuilt.last.is_before(stage):
-                self._early = await self._ask(self._rebuilt.transaction(stage), self._case)
+                self._early = await self._ask(self._case, stage)
 
     async def _judge_recipient(self, recipient: Path, case: CaseFile) -> Judgement | None:
         early = self._early
@@ -304,7 +304,7 @@ class _Group:
         judgement = None
         if not self._is_exempt:
             # Who was accepted before this one is nowhere recorded.
-            judgement = await self._ask(self._rebuilt.transaction(Stage.RCPT, recipient, None), case)
+            judgement = await self._ask(case, Stage.RCPT, recipient, None)
         if case.conclude(judgement) is None and self._router.find(recipient) is None:
             return Judgement(reject("relay-denied"), None, Stage.RCPT.value)
         return judgement
@@ -317,16 +317,23 @@ class _Group:
         start = len(self._hand.doubts)
         judgement = self._early
         if not self._is_exempt:
-            judgement = await self._ask(self._rebuilt.transaction(Stage.END_OF_DATA, None, known), case)
+            judgement = await self._ask(case, Stage.END_OF_DATA, None, known)
         doubts = self._hand.doubts_since(start)
         alike: dict[tuple[Doubt, ...], list[Path]] = {}
         for recipient, found in recipients.items():
             alike.setdefault((*found, *doubts), []).append(recipient)
         return [self._fate(each, case, judgement, found) for found, each in alike.items()]
 
-    async def _ask(self, tx: Transaction, case: CaseFile) -> Judgement | None:
-        if not self._pipeline.has_policies(tx.stage):
+    async def _ask(
+        self,
+        case: CaseFile,
+        stage: Stage,
+        recipient: Path | None = None,
+        recipients: Sequence[Path] | None = (),
+    ) -> Judgement | None:
+        if not self._pipeline.has_policies(stage):
             return None
+        tx = self._rebuilt.transaction(stage, recipient, recipients)
         return await self._pipeline.judge(tx, case, _NO_DEADLINE)
 
     @property
