@@ -2,28 +2,29 @@
 
 import asyncio
 import os
-import tempfile
+from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gateway.assembly import assemble
-from gateway.cli.common import MailboxType, config_option
+from gateway.assembly import Assembly, assemble
+from gateway.cli.common import MailboxType, config_option, echo_table
 from gateway.config import Config, load
 from gateway.journal.explain import explain
 from gateway.journal.record import Record, encode
+from gateway.journal.text import visible
+from gateway.letters import Letter, LetterError, files_of, read_letters
 from gateway.log import configure_logging
 from gateway.scanning import by_profile, judge_message
 from gateway.smtp.address import NULL_PATH
 from gateway.smtp.address import Path as Mailbox
-from gateway.smtp.content import normalized
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.session import IPAddress, Session
 from gateway.smtp.transaction import Stage
-from gateway.spool import Spool, Store
 
 REJECTED = 1
 
@@ -39,9 +40,7 @@ class _Address(click.ParamType[IPAddress]):
 
 
 @click.command("scan")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--client", type=_Address(), help="Address of the sending host; without it, nothing is judged at connect."
 )
@@ -56,6 +55,16 @@ class _Address(click.ParamType[IPAddress]):
     multiple=True,
     help="Forward-path; none: nothing is judged at RCPT.",
 )
+@click.option(
+    "--envelope-from-headers",
+    is_flag=True,
+    help="Sender and recipient as Return-Path, X-Envelope-From, Delivered-To or an mbox say.",
+)
+@click.option("--mbox/--no-mbox", "is_mbox", default=None, help="What FILES are; told by their beginning.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 100), default=4, show_default=True, help="Messages judged at once."
+)
+@click.option("--verbose", is_flag=True, help="The whole chain of evidence, also of many messages.")
 @click.option("--json", "as_json", is_flag=True, help="One record a line.")
 @config_option
 def command(
@@ -64,61 +73,163 @@ def command(
     helo: str | None,
     sender: Mailbox,
     recipients: tuple[Mailbox, ...],
+    envelope_from_headers: bool,
+    is_mbox: bool | None,
+    jobs: int,
+    verbose: bool,
     as_json: bool,
     config_file: Path,
 ) -> int:
-    """Judge messages as if received; exit 0 if all would be accepted, 1 rejected, 75 tempfailed."""
+    """Judge messages as if received; exit 0 if all would be accepted, 1 rejected, 75 tempfailed.
+
+    FILES are messages, mailboxes (mbox), maildirs, and directories with *.eml files.
+    """
     configure_logging()
     config = load(config_file)
     session = Session(client or ip_address("127.0.0.1"), 0, "scan", helo_name=helo, esmtp=True)
-    envelope = _envelope(sender, recipients)
-    given = {Stage.CONNECT: client, Stage.HELO: helo, Stage.RCPT: recipients}
-    skip = [stage for stage, fact in given.items() if not fact]
-    verdicts = asyncio.run(_scan(config, files, session, envelope, skip, as_json))
-    if "rejected" in verdicts:
-        return REJECTED
-    return os.EX_TEMPFAIL if "tempfailed" in verdicts else os.EX_OK
+    given = {Stage.CONNECT: client, Stage.HELO: helo}
+    circumstances = Circumstances(
+        session,
+        sender,
+        recipients,
+        envelope_from_headers,
+        tuple(stage for stage, fact in given.items() if not fact),
+    )
+    report = Report(verbose, as_json)
+    try:
+        letters = read_letters([found for path in files for found in files_of(path)], is_mbox)
+        asyncio.run(_scan(config, letters, circumstances, jobs, report))
+    except LetterError as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise UnreadableFile(str(error)) from error
+    finally:
+        report.end()
+    return report.status
 
 
-def _envelope(sender: Mailbox, recipients: tuple[Mailbox, ...]) -> Envelope:
-    """As a client would have announced it: addresses beyond ASCII need SMTPUTF8 (RFC 6531)."""
-    is_ascii = all(path.is_ascii for path in (sender, *recipients))
-    return Envelope(sender, recipients, parameters={} if is_ascii else {"SMTPUTF8": None})
+class UnreadableFile(click.ClickException):
+    """A file is there and cannot be read."""
+
+    exit_code = os.EX_NOINPUT
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """How the messages are taken to have come; stages of which nothing is known are in `skip`."""
+
+    session: Session
+    sender: Mailbox
+    recipients: tuple[Mailbox, ...]
+    by_headers: bool
+    skip: tuple[Stage, ...]
+
+    def envelope(self, letter: Letter) -> Envelope:
+        """As a client would have announced it: addresses beyond ASCII need SMTPUTF8 (RFC 6531)."""
+        sender, recipients = self.sender, self.recipients
+        if self.by_headers:
+            said, delivered_to = letter.sender(), letter.recipient()
+            sender = sender if said is None else said
+            recipients = recipients if delivered_to is None else (delivered_to,)
+        is_ascii = all(path.is_ascii for path in (sender, *recipients))
+        return Envelope(sender, recipients, parameters={} if is_ascii else {"SMTPUTF8": None})
+
+    async def judge(self, assembly: Assembly, letter: Letter) -> list[Record]:
+        """The records that the letter would have had, one for each profile among its recipients."""
+        envelope = self.envelope(letter)
+        skip = self.skip if envelope.recipients else (*self.skip, Stage.RCPT)
+        try:
+            return [
+                await judge_message(assembly, self.session, each, letter.content, skip)
+                for each in by_profile(assembly, envelope)
+            ]
+        finally:
+            letter.content.close()
 
 
 async def _scan(
-    config: Config,
-    files: Iterable[Path],
-    session: Session,
-    envelope: Envelope,
-    skip: list[Stage],
-    as_json: bool,
-) -> set[str]:
+    config: Config, letters: Iterable[Letter], circumstances: Circumstances, jobs: int, report: "Report"
+) -> None:
+    """Judge so many at a time, and report them in their order."""
     assembly = assemble(config)
-    verdicts = set()
+    waiting: deque[tuple[str, asyncio.Task[list[Record]]]] = deque()
+    unreadable: Exception | None = None
     try:
-        for file in files:
-            spool = _received(file)
-            for each in by_profile(assembly, envelope):
-                record = await judge_message(assembly, session, each, spool, skip)
-                _show(file, record, as_json)
-                verdicts.add(record.verdict)
-            spool.close()
+        try:
+            for letter in letters:
+                waiting.append((letter.name, asyncio.create_task(circumstances.judge(assembly, letter))))
+                if len(waiting) >= jobs:
+                    await _report_first(waiting, report)
+        except (OSError, LetterError) as error:
+            unreadable = error
+        while waiting:
+            await _report_first(waiting, report)
+        if unreadable is not None:
+            raise unreadable
     finally:
+        for _, task in waiting:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
         await assembly.close()
-    return verdicts
 
 
-def _received(file: Path) -> Spool:
-    """The file's content as it would have arrived: CRLF at the end of every line."""
-    content = normalized(file.read_bytes())
-    spool = Spool(Store(Path(tempfile.gettempdir())), limit=len(content))
-    spool.append(content)
-    return spool
+async def _report_first(waiting: "deque[tuple[str, asyncio.Task[list[Record]]]]", report: "Report") -> None:
+    name, task = waiting.popleft()
+    report.add(name, await task)
 
 
-def _show(file: Path, record: Record, as_json: bool) -> None:
-    if as_json:
-        click.echo(encode(record), nl=False)
-    else:
-        click.echo(f"{file}: {record.verdict}: {record.reason}\n{explain(record)}")
+class Report:
+    """What is printed: of one message everything, of many a line each and then the counts."""
+
+    def __init__(self, verbose: bool, as_json: bool) -> None:
+        self._verbose = verbose
+        self._as_json = as_json
+        self._first: tuple[str, list[Record]] | None = None
+        self._messages = 0
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, name: str, records: list[Record]) -> None:
+        """The next message. The first one waits until it is known whether it is the only one."""
+        self._messages += 1
+        self._counts.update((record.verdict, record.reason, record.policy or "-") for record in records)
+        if self._messages == 1 and not self._as_json:
+            self._first = (name, records)
+            return
+        self._release(self._verbose)
+        self._show(name, records, self._verbose)
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self._release(True)
+        if self._messages > 1 and not self._as_json:
+            rows = [(str(number), *what) for what, number in self._counts.most_common()]
+            click.echo()
+            echo_table([("MESSAGES", "VERDICT", "REASON", "POLICY"), *rows])
+
+    @property
+    def status(self) -> int:
+        """The exit status: that of the worst verdict."""
+        verdicts = {verdict for verdict, _, _ in self._counts}
+        if "rejected" in verdicts:
+            return REJECTED
+        return os.EX_TEMPFAIL if "tempfailed" in verdicts else os.EX_OK
+
+    def _release(self, whole: bool) -> None:
+        if self._first is not None:
+            self._show(*self._first, whole)
+            self._first = None
+
+    def _show(self, name: str, records: list[Record], whole: bool) -> None:
+        for record in records:
+            if self._as_json:
+                click.echo(encode(record), nl=False)
+            elif whole:
+                click.echo(f"{visible(name)}: {record.verdict}: {record.reason}\n{explain(record)}".encode())
+            else:
+                click.echo(_line(name, record).encode())
+
+
+def _line(name: str, record: Record) -> str:
+    by = f", by {record.policy}" if record.policy else ""
+    subject = record.message.subject if record.message else None
+    return visible(f"{name}: {record.verdict}: {record.reason}{by}  {subject or ''}".rstrip())

@@ -134,6 +134,93 @@ def test_mail_that_may_pass_unscanned_says_so(letters: Path):
     assert (record.verdict, record.reason) == ("accepted", "evidence-unavailable")
 
 
+# Many messages
+
+MBOX = b"".join(
+    b"From s%d@a.example Mon\n" % number + LETTERS[name].replace(b"\r\n", b"\n") + b"\n"
+    for number, name in enumerate(("clean", "junk", "cold"))
+)
+
+
+@pytest.fixture
+def mailboxes(letters: Path) -> Path:
+    (letters / "box").write_bytes(MBOX)
+    (letters / "Maildir" / "cur").mkdir(parents=True)
+    (letters / "Maildir" / "cur" / "1.host:2,S").write_bytes(LETTERS["clean"])
+    (letters / "Maildir" / "cur" / "2.host:2,").write_bytes(LETTERS["down"])
+    return letters
+
+
+def test_of_many_messages_there_is_a_line_each_and_the_counts(mailboxes: Path):
+    result = scan(mailboxes, "box", "Maildir")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout.splitlines() == [
+        "box:1: accepted: accepted  Monday",
+        "box:2: rejected: bad-subject, by subject  friday",
+        "box:3: rejected: too-cold, by frost  Monday",
+        "Maildir/cur/1.host:2,S: accepted: accepted  Monday",
+        "Maildir/cur/2.host:2,: tempfailed: evidence-unavailable, by frost  Monday",
+        "",
+        "MESSAGES  VERDICT     REASON                POLICY",
+        "2         accepted    accepted              -",
+        "1         rejected    bad-subject           subject",
+        "1         rejected    too-cold              frost",
+        "1         tempfailed  evidence-unavailable  frost",
+    ]
+
+
+def test_the_whole_chain_of_many_is_told_on_request(mailboxes: Path):
+    output = scan(mailboxes, "--verbose", "box").stdout
+    assert output.count("Filters asked") == 3
+    assert output.index("box:1: accepted") < output.index("box:3: rejected") < output.index("MESSAGES")
+
+
+def test_a_mailbox_with_one_message_is_one_message(mailboxes: Path):
+    (mailboxes / "box").write_bytes(b"From a Mon\n" + LETTERS["junk"])
+    output = scan(mailboxes, "box").stdout
+    assert (output.count("Filters asked"), "MESSAGES" in output) == (1, False)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2", "100"])
+def test_records_are_in_the_order_of_the_messages(mailboxes: Path, jobs: str):
+    records = scan_to_records(mailboxes, "--jobs", jobs, "box", "Maildir", "unix.eml")
+    assert [record.reason for record in records] == [
+        *("accepted", "bad-subject", "too-cold"),
+        *("accepted", "evidence-unavailable", "bad-subject"),
+    ]
+
+
+def test_whether_it_is_a_mailbox_can_be_said(mailboxes: Path):
+    [record] = scan_to_records(mailboxes, "--no-mbox", "box")
+    assert record.message is not None
+    assert record.message.size == len(MBOX) + MBOX.count(b"\n")
+    result = scan(mailboxes, "--mbox", "clean.eml")
+    assert (result.returncode, "no mbox" in result.stderr) == (os.EX_USAGE, True)
+
+
+def test_the_envelope_can_be_that_of_the_header(mailboxes: Path):
+    header = b"Return-Path: <r@r.example>\r\nDelivered-To: x@victim.example\r\n"
+    (mailboxes / "delivered.eml").write_bytes(header + LETTERS["clean"])
+    given = ["--sender", "s@s.example", "--recipient", "u1@our.example"]
+    options = ["--envelope-from-headers", *given]
+    delivered, *in_box = scan_to_records(mailboxes, *options, "delivered.eml", "box")
+    assert (delivered.reverse_path, delivered.recipients) == ("r@r.example", ["x@victim.example"])
+    assert delivered.reason == "relay-denied"
+    assert [(record.reverse_path, record.recipients) for record in in_box] == [
+        (f"s{number}@a.example", ["u1@our.example"]) for number in range(3)
+    ]
+    [record] = scan_to_records(mailboxes, *given, "delivered.eml")
+    assert (record.reverse_path, record.recipients) == ("s@s.example", ["u1@our.example"])
+    [record] = scan_to_records(mailboxes, "--envelope-from-headers", "clean.eml")
+    assert (record.reverse_path, "recipients" in record.opinions) == ("<>", False)
+
+
+def test_a_file_that_cannot_be_read_is_an_error_behind_what_was_read(letters: Path):
+    result = scan(letters, "clean.eml", "/proc/self/mem")
+    assert (result.returncode, "Error: /proc/self/mem: " in result.stderr) == (os.EX_NOINPUT, True)
+    assert result.stdout.startswith("clean.eml: accepted: accepted")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
