@@ -43,7 +43,7 @@ class Letter:
         """The reverse-path by its header (`Return-Path`, `X-Envelope-From`), or by its mbox."""
         message = Message(self.content)
         for name in ("Return-Path", "X-Envelope-From"):
-            for value in message.decoded(name)[:1]:
+            for value in message.decoded(name):
                 if (found := _mailbox(value, is_sender=True)) is not None:
                     return found
         written = self.from_line.decode("utf-8", "replace").split()[1:2]

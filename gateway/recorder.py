@@ -258,7 +258,7 @@ def _message(message: Message | None) -> MessageRecord | None:
         message_id=first_value(message, "Message-ID"),
         subject=first_value(message, "Subject"),
         from_=first_value(message, "From"),
-        fields={name: _kept(message.decoded(name)) for name in _names(message)},
+        fields={name: _kept(message.decoded(name, _MAX_FIELDS + 1)) for name in _names(message)},
     )
 
 
@@ -267,12 +267,10 @@ def _names(message: Message) -> list[str]:
 
 
 def first_value(message: Message, name: str) -> str | None:
-    return next((sayable(text) for text in message.decoded(name)), None)
-
-
-def sayable(text: str | None) -> str | None:
-    """The first field of that name, in what UTF-8 can say: decoding encoded-words can yield lone surrogates."""
-    return text if text is None else text.encode("utf-8", "replace").decode("utf-8")[:MAX_VALUE]
+    """The first field of that name, as UTF-8 can say it: encoded-words can yield lone surrogates."""
+    for text in message.decoded(name):
+        return text.encode("utf-8", "replace").decode("utf-8")[:MAX_VALUE]
+    return None
 
 
 def _kept(values: tuple[str, ...]) -> list[str] | None:

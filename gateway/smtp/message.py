@@ -1,5 +1,6 @@
 """The message as received: size, digest and a read-only view of its header section."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Protocol
@@ -94,16 +95,16 @@ class Message:
     def headers(self, name: str) -> tuple[str, ...]:
         """All fields of that name, unfolded and decoded."""
         self._asked[name.lower()] = None
-        return self.decoded(name)
+        return self.decoded(name, None)
 
     def raw_header(self, name: str) -> bytes | None:
         """The octets behind the colon of the first field of that name, folds kept."""
         self._asked[name.lower()] = None
         return next(self._values(name), None)
 
-    def decoded(self, name: str) -> tuple[str, ...]:
-        """As `headers`, for those who only take notes: that they asked is not remembered."""
-        return tuple(map(decode_value, self._values(name)))
+    def decoded(self, name: str, limit: int | None = 1) -> tuple[str, ...]:
+        """The first `limit` of them, for those who only take notes: that they asked is not remembered."""
+        return tuple(map(decode_value, itertools.islice(self._values(name), limit)))
 
     def _values(self, name: str) -> Iterator[bytes]:
         wanted = name.lower()
