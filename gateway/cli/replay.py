@@ -145,7 +145,7 @@ def _words(outcome: Outcome, verdicts: frozenset[str] = frozenset()) -> str:
     if len(verdicts) > 1:
         return " or ".join("would go on" if verdict == GOES_ON else verdict for verdict in sorted(verdicts))
     if outcome.verdict == GOES_ON:
-        return f"would go on behind {outcome.stage}"
+        return f"would go on beyond {outcome.stage}"
     by = f", by {outcome.policy}" if outcome.policy else ""
     reason = "" if outcome.reason == outcome.verdict else f": {outcome.reason}"
     return f"{outcome.verdict}{reason}{by}"

@@ -247,7 +247,7 @@ def test_an_old_refusal_would_go_on(tmp_path: Path):
     put(layout.spool, "1-1-1", record("rejected", "connect", "listed", "blocklist", "rcpt", **fields))
     result = sluicegate(tmp_path, "replay", "--config", "sluicegate.toml")
     assert result.returncode == 1
-    assert "rejected: listed, by blocklist  would go on behind rcpt" in result.stdout
+    assert "rejected: listed, by blocklist  would go on beyond rcpt" in result.stdout
 
 
 @pytest.mark.parametrize(
