@@ -8,7 +8,7 @@ it is in doubt, and so is the verdict, unless it is the same whatever that polic
 import copy
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -270,7 +270,7 @@ class _Group:
         if not self._recipients:
             return [self._fate((), self._case, self._early, doubts)]
         fates: list[Fate] = []
-        going_on: dict[Path, list[Doubt]] = {}
+        going_on: list[tuple[Path, list[Doubt]]] = []
         message_case = self._case.fork(Stage.RCPT)
         # Only postmaster gets beyond RCPT with a deferral, and is not deferred in the end.
         message_case.deferral = None
@@ -284,7 +284,7 @@ class _Group:
                 fates.append(self._fate((recipient,), case, judgement, found))
             else:
                 message_case.absorb(case)
-                going_on[recipient] = found
+                going_on.append((recipient, found))
         if going_on:
             is_sure = not self._hand.doubts_since(number)
             fates += await self._judge_message(message_case, going_on, is_sure)
@@ -310,17 +310,17 @@ class _Group:
         return judgement
 
     async def _judge_message(
-        self, case: CaseFile, recipients: Mapping[Path, list[Doubt]], is_sure: bool
+        self, case: CaseFile, going_on: Sequence[tuple[Path, list[Doubt]]], is_sure: bool
     ) -> list[Fate]:
         """The end of data; `is_sure` says whether these and no others have come so far."""
-        known = None if self._rebuilt.is_of_lmtp or not is_sure else tuple(recipients)
+        known = None if self._rebuilt.is_of_lmtp or not is_sure else [recipient for recipient, _ in going_on]
         start = len(self._hand.doubts)
         judgement = self._early
         if not self._is_exempt:
             judgement = await self._ask(case, Stage.END_OF_DATA, None, known)
         doubts = self._hand.doubts_since(start)
         alike: dict[tuple[Doubt, ...], list[Path]] = {}
-        for recipient, found in recipients.items():
+        for recipient, found in going_on:
             alike.setdefault((*found, *doubts), []).append(recipient)
         return [self._fate(each, case, judgement, found) for found, each in alike.items()]
 

@@ -268,6 +268,7 @@ def test_how_many_recipients_there_were_is_not_known_where_some_may_have_been_re
 
     two = record(recipients=["a@example.com", "b@example.com"])
     assert judge(two, few).kind is Kind.FLIP
+    assert judge(record(recipients=["a@example.com", "a@example.com"]), few).kind is Kind.FLIP
     assert {doubt.policy.name for doubt in judge(two, few, full).doubts} == {"few", "full"}
     by_lmtp = record(client=ClientRecord("192.0.2.7", 40001, helo="mail.example.net", protocol="LMTP"))
     assert {doubt.policy.name for doubt in judge(by_lmtp, few).doubts} == {"few"}
