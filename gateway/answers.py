@@ -19,7 +19,9 @@ from policies.verdict import Decision
 EVERYTHING: Final = frozenset(Decision)
 
 # The names by which `policies` offers verdicts.
-_BUILDERS: Final = {decision.value.replace("-", "_"): decision for decision in Decision}
+_BUILDERS: Final = {decision.value.replace("-", "_"): frozenset({decision}) for decision in Decision} | {
+    "quarantine": frozenset({Decision.QUARANTINE, Decision.COPY})
+}
 # By these a verdict can be made, changed or fetched without naming what it is.
 _LOOPHOLES: Final = frozenset(
     {"Verdict", "Decision", "getattr", "vars", "globals", "locals", "eval", "exec", "compile", "__import__"}
@@ -54,7 +56,7 @@ def _answers_in(file: str) -> frozenset[Decision]:
         return EVERYTHING
     # Under another name, a builder is still imported by its own.
     names |= {alias.name for node in imports for alias in node.names}
-    return frozenset(decision for name, decision in _BUILDERS.items() if name in names)
+    return frozenset().union(*(decisions for name, decisions in _BUILDERS.items() if name in names))
 
 
 def _without_annotations(node: ast.AST) -> Iterator[ast.AST]:

@@ -28,7 +28,8 @@ from gateway.smtp.session import Session
 from policies.verdict import Decision, tempfail
 
 _MAX_DETAIL = 4000
-_VERDICTS = {
+# The record's word for each decision that is recorded as such.
+VERDICTS = {
     Decision.REJECT: "rejected",
     Decision.TEMPFAIL: "tempfailed",
     Decision.QUARANTINE: "quarantined",
@@ -113,7 +114,7 @@ class Recorder:
         self._write(
             event,
             reference=reference,
-            verdict=_VERDICTS[verdict.decision],
+            verdict=VERDICTS[verdict.decision],
             stage=judgement.stage,
             reason=verdict.reason,
             policy=judgement.policy,

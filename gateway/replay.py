@@ -9,7 +9,7 @@ import copy
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from filters.base import Filter, FilterError, TooLarge
@@ -21,6 +21,7 @@ from gateway.journal.record import Record
 from gateway.pipeline import FilterSetting, PolicySetting
 from gateway.profiles import Profile, Profiles
 from gateway.recorded import NotRecorded, Rebuilt, Unreadable, outcome
+from gateway.recorder import VERDICTS
 from gateway.relay.router import Router
 from gateway.smtp.address import Path
 from gateway.smtp.transaction import Stage, Transaction
@@ -30,7 +31,9 @@ from policies.verdict import Decision, Verdict, reject
 # What a message meets beyond the last stage that its record knows of, nobody can say.
 GOES_ON: Final = "goes-on"
 
-_VERDICTS: Final = {Decision.REJECT: "rejected", Decision.TEMPFAIL: "tempfailed"}
+_REFUSED: Final = frozenset({"rejected", "tempfailed"})
+# What a policy may have done to a message without another outcome.
+_HARMLESS: Final = frozenset({Decision.MARK, Decision.SUBJECT, Decision.COPY})
 _OF_DOWNSTREAM: Final = frozenset(
     {"unknown-recipient", "downstream-rejected", "downstream-deferred", "downstream-unavailable"}
 )
@@ -152,7 +155,7 @@ def _not_for_policies(record: Record) -> str:
     """Why no policy and no setting of one could have changed it; empty where one could."""
     if record.verdict == "aborted":
         return "given up by the client or cut off"
-    is_by_gateway = record.policy is None and record.verdict in _VERDICTS.values()
+    is_by_gateway = record.policy is None and record.verdict in _REFUSED
     if is_by_gateway and record.reason not in _OF_POLICIES and not _is_of_downstream(record):
         return f"refused by the gateway itself: {record.reason}"
     return ""
@@ -160,7 +163,7 @@ def _not_for_policies(record: Record) -> str:
 
 def _is_of_downstream(record: Record) -> bool:
     """Whether the downstream refused it, after the policies had let it pass."""
-    if record.policy is not None or record.verdict not in _VERDICTS.values():
+    if record.policy is not None or record.verdict not in _REFUSED:
         return False
     return record.stage == "relay" or (record.stage == "rcpt" and record.reason in _OF_DOWNSTREAM)
 
@@ -250,6 +253,14 @@ def _answering(setting: FilterSetting, hand: _Hand) -> FilterSetting:
 # The way a transaction takes, with what is recorded of it
 
 
+@dataclass(slots=True)
+class _GoingOn:
+    """Recipients who get beyond RCPT together, each with the doubts about it."""
+
+    case: CaseFile
+    recipients: list[tuple[Path, list[Doubt]]] = field(default_factory=list)
+
+
 class _Group:
     """Recipients of one record who have the same profile; judged as a transaction is live."""
 
@@ -270,10 +281,8 @@ class _Group:
         if not self._recipients:
             return [self._fate((), self._case, self._early, doubts)]
         fates: list[Fate] = []
-        going_on: list[tuple[Path, list[Doubt]]] = []
-        message_case = self._case.fork(Stage.RCPT)
-        # Only postmaster gets beyond RCPT with a deferral, and is not deferred in the end.
-        message_case.deferral = None
+        # Those who are exempt from the same policies can get it together.
+        going_on: dict[frozenset[str], _GoingOn] = {}
         number = len(self._hand.doubts)
         for recipient in self._recipients:
             start = len(self._hand.doubts)
@@ -283,12 +292,19 @@ class _Group:
             if case.conclude(judgement) or self._rebuilt.last is not Stage.END_OF_DATA:
                 fates.append(self._fate((recipient,), case, judgement, found))
             else:
-                message_case.absorb(case)
-                going_on.append((recipient, found))
-        if going_on:
-            is_sure = not self._hand.doubts_since(number)
-            fates += await self._judge_message(message_case, going_on, is_sure)
+                together = going_on.setdefault(frozenset(case.exempt), _GoingOn(self._message_case()))
+                together.case.absorb(case)
+                together.recipients.append((recipient, found))
+        is_sure = not self._hand.doubts_since(number)
+        for each in going_on.values():
+            fates += await self._judge_message(each.case, each.recipients, is_sure)
         return fates
+
+    def _message_case(self) -> CaseFile:
+        case = self._case.fork(Stage.RCPT)
+        # Only postmaster gets beyond RCPT with a deferral, and is not deferred in the end.
+        case.deferral = None
+        return case
 
     async def _judge_early(self) -> None:
         for stage in (Stage.CONNECT, Stage.HELO, Stage.MAIL):
@@ -305,7 +321,8 @@ class _Group:
         if not self._is_exempt:
             # Who was accepted before this one is nowhere recorded.
             judgement = await self._ask(case, Stage.RCPT, recipient, None)
-        if case.conclude(judgement) is None and self._router.find(recipient) is None:
+        target = case.take_redirect() or recipient
+        if case.conclude(judgement) is None and self._router.find(target) is None:
             return Judgement(reject("relay-denied"), None, Stage.RCPT.value)
         return judgement
 
@@ -348,7 +365,7 @@ class _Group:
             outcome = self._passed(judgement)
         else:
             verdict = refusal.verdict
-            outcome = Outcome(_VERDICTS[verdict.decision], verdict.reason, refusal.policy, refusal.stage)
+            outcome = Outcome(VERDICTS[verdict.decision], verdict.reason, refusal.policy, refusal.stage)
         is_final = refusal is not None and refusal is judgement
         possible = self._possible(outcome, is_final, doubts) if doubts else {outcome.verdict}
         return Fate(tuple(map(str, recipients)), outcome, frozenset(possible))
@@ -360,22 +377,29 @@ class _Group:
             return Outcome(record.verdict, record.reason, None, record.stage)
         if last is not Stage.END_OF_DATA:
             return Outcome(GOES_ON, "beyond-the-record", None, last.value)
-        by = (judgement.verdict.reason, judgement.policy) if judgement else ("accepted", None)
-        return Outcome("accepted", *by, "relay")
+        if judgement is None:
+            return Outcome("accepted", "accepted", None, "relay")
+        verdict = judgement.verdict
+        word = VERDICTS[verdict.decision] if verdict.is_taking else "accepted"
+        return Outcome(word, verdict.reason, judgement.policy, last.value if verdict.is_taking else "relay")
 
     def _possible(self, outcome: Outcome, is_final: bool, doubts: Sequence[Doubt]) -> set[str]:
         """The verdicts that there may be, whatever the policies in doubt would have said."""
-        everything = {self._passed().verdict, *_VERDICTS.values()}
+        everything = {self._passed().verdict, outcome.verdict, *_REFUSED}
+        for doubt in doubts:
+            if doubt.policy.stage is Stage.END_OF_DATA:
+                answers = possible_answers(doubt.policy) & {Decision.QUARANTINE, Decision.DISCARD}
+                everything |= {VERDICTS[answer] for answer in answers}
         # A deferral is given up for a refusal, and what passes may be refused by anybody.
         if not is_final:
             return everything
         possible = {outcome.verdict}
         for doubt in doubts:
             answers = possible_answers(doubt.policy)
-            if not answers <= {*_VERDICTS, Decision.MARK}:
+            if not answers <= {*VERDICTS, *_HARMLESS}:
                 return everything
-            possible |= {_VERDICTS[answer] for answer in answers if answer in _VERDICTS}
+            possible |= {VERDICTS[answer] for answer in answers if answer in VERDICTS}
             # Had it failed before the end of data, nobody would have been asked about the message.
             if outcome.stage == Stage.END_OF_DATA.value and doubt.policy.stage is not Stage.END_OF_DATA:
-                possible |= set(_VERDICTS.values())
+                possible |= _REFUSED
         return possible
