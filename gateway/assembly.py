@@ -6,7 +6,6 @@ they need is found by a configured filter and in time, options fit their signatu
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from filters.base import Filter
 from filters.evidence import Finding
 from filters.route import Routes
-from gateway.config import Config, ConfigError
+from gateway.config import RESERVED, Config, ConfigError, read_plugins
 from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
 from gateway.filesets import FileSets
@@ -49,11 +48,14 @@ class Assembly:
 
 def find_plugins(config: Config) -> Plugins:
     """Everything installed and everything in the configured directory. Raises ConfigError."""
-    directory = config.policies.directory
     try:
-        return discover(Path(directory) if directory else None)
+        found = discover(read_plugins(config).plugins or ())
     except PluginError as error:
         raise ConfigError("[policies]", "directory", str(error), config.file) from error
+    for name in RESERVED & found.policies.keys():
+        problem = f"{found.policies[name].origin}: no policy can be called {name!r}, as a key here is"
+        raise ConfigError("[policies]", "directory", problem, config.file)
+    return found
 
 
 def assemble(config: Config) -> Assembly:
@@ -260,7 +262,7 @@ def _nobody_finds(policy: Policy, kinds: Sequence[type[Finding]], plugins: Plugi
 def _check_stage(policy: Policy, kind: type[Finding], finder: Filter) -> None:
     if policy.stage.is_before(finder.stage):
         problem = (
-            f"policy {policy.name!r} is asked at {policy.stage.value} and needs {kind.__name__}, "
-            f"which {finder.name} cannot find before {finder.stage.value}"
+            f"{policy.location}: policy {policy.name!r} is asked at {policy.stage.value} and "
+            f"needs {kind.__name__}, which {finder.name} cannot find before {finder.stage.value}"
         )
         raise ConfigError("[policies]", "order", problem)

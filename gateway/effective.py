@@ -29,9 +29,9 @@ def _lines(assembly: Assembly) -> Iterator[str]:
             common = msgspec.structs.asdict(found)
             options = _defaults(type(setting.filter).__init__) | common.pop("options")
             yield from _section(f"[filters.{toml_key(setting.filter.name)}]", common | options)
-    yield from _section(
-        "[policies]", {"directory": config.policies.directory, "order": config.policies.order}
-    )
+    policies = msgspec.structs.asdict(config.policies)
+    del policies["settings"]
+    yield from _section("[policies]", policies)
     asked = {setting.policy.name: setting.policy for setting in assembly.policies}
     for name in dict.fromkeys([*config.policies.order, *config.policies.settings]):
         section = config.policies.settings.get(name, PolicySection())

@@ -4,26 +4,29 @@ The built-in ones are found in exactly the same way as other people's. Whatever 
 said with its file and line, before any mail is taken.
 """
 
+import builtins
+import difflib
 import importlib.metadata
-import importlib.util
 import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, Generic, TypeVar
 
 from filters.base import Filter
 from filters.evidence import Finding
+from gateway.modules import Modules
+from gateway.sources import Source
 from policies.policy import Policy, PolicyError
 
 FILTERS = "sluicegate.filters"
 POLICIES = "sluicegate.policies"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NOT_THERE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 T = TypeVar("T")
 
@@ -49,9 +52,9 @@ class Plugins:
     filters: dict[str, Plugin[type[Filter]]]
 
 
-def discover(directory: Path | None) -> Plugins:
-    """All installed plugins, and those in `directory`. Raises PluginError."""
-    modules = [] if directory is None else _import_directory(directory)
+def discover(sources: Sequence[Source] = ()) -> Plugins:
+    """All installed plugins, and those in the files of a directory. Raises PluginError."""
+    modules = _modules(sources)
     return Plugins(
         policies=_by_name(
             [
@@ -133,41 +136,58 @@ def _checked(origin: str, kind: type[Filter]) -> type[Filter]:
 # The operator's directory
 
 
-def _import_directory(directory: Path) -> list[ModuleType]:
-    if not directory.is_dir():
-        raise PluginError(f"{directory}: no such directory")
-    # Absolute, as the file names in tracebacks are.
-    return [_import_file(file) for file in sorted(directory.absolute().glob("*.py"))]
+def _modules(sources: Sequence[Source]) -> list[ModuleType]:
+    if not sources:
+        return []
+    modules = Modules(sources)
+    modules.install()
+    paths = {source.path for source in sources}
+    return [_module(modules, source, paths) for source in sources]
 
 
-def _import_file(file: Path) -> ModuleType:
-    name = f"sluicegate_plugin_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+def _module(modules: Modules, source: Source, paths: Set[str]) -> ModuleType:
     try:
-        spec.loader.exec_module(module)
+        return modules.load(source)
     except PolicyError as error:
         raise PluginError(str(error)) from None
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{_line_in(file, error)}: {_cause(error)}") from error
-    return module
+        raise PluginError(f"{_place(source, paths, error)}: {_cause(error)}") from error
 
 
-def _line_in(file: Path, error: BaseException) -> str:
-    """File and line to look at: where a syntax error is, else the last line of the file that ran."""
-    if isinstance(error, SyntaxError):
+def _place(source: Source, paths: Set[str], error: BaseException) -> str:
+    """File and line to look at: where a syntax error is, else the last line of a plugin that ran."""
+    if isinstance(error, SyntaxError) and error.filename in paths and error.lineno:
         return f"{error.filename}:{error.lineno}"
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
-    ]
-    return f"{file}:{lines[-1]}" if lines else str(file)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in paths]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else source.path
 
 
 def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    meant = _meant(error)
+    return f"{text}; did you mean {meant!r}?" if meant else text
+
+
+def _meant(error: BaseException) -> str | None:
+    """The name that a mistyped one may have been."""
+    match error:
+        case ImportError() if found := _NOT_THERE.match(str(error)):
+            name, known = found[1], dir(sys.modules.get(found[2]))
+        case AttributeError(name=str(name), obj=owner):
+            known = dir(owner)
+        case NameError(name=str(name)):
+            known = _names_at(error.__traceback__)
+        case _:
+            return None
+    return next(iter(difflib.get_close_matches(name, known, 1)), None)
+
+
+def _names_at(trace: TracebackType | None) -> list[str]:
+    """The names that are known where something was raised."""
+    frame = None
+    for frame, _ in traceback.walk_tb(trace):  # noqa: B007 - the last one
+        pass
+    return [] if frame is None else [*frame.f_locals, *frame.f_globals, *dir(builtins)]
 
 
 def _policies_in(module: ModuleType) -> list[Plugin[Policy]]:

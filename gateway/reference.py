@@ -47,7 +47,7 @@ no filter finds, and options that a policy or filter does not have. `sluicegate 
 the file and prints the configuration in force with every default filled in, as TOML; with `--live` it
 asks every scanner, list and downstream as well. `sluicegate policies` lists every policy and filter with
 its options. SIGHUP loads the file again; if there is something wrong with it, the old configuration stays
-in force.
+in force. Changed plugins are loaded without a signal (`[policies] reload`).
 
 This page is generated from the source (`python -m gateway.reference`).
 
@@ -135,12 +135,12 @@ def _lines() -> Iterator[str]:
     yield from _section("[[listener]]", ListenerSection)
     yield from _section("[[relay]]", RelaySection)
     yield from _section("[filters.NAME]", FilterSection)
-    for name, plugin in sorted(discover(None).filters.items()):
+    for name, plugin in sorted(discover().filters.items()):
         if _is_built_in(plugin.load()):
             yield from _filter(name, plugin.load())
     yield from _section("[policies]", PoliciesSection)
     yield from _section("[policies.NAME]", PolicySection)
-    for name, found in sorted(discover(None).policies.items()):
+    for name, found in sorted(discover().policies.items()):
         if _is_built_in(found.load()):
             yield from _policy(name, found.load())
     yield from _section("[[profile]]", ProfileSection)

@@ -2,11 +2,12 @@
 
 It loads no plugin and parses nothing from outside but the configuration file. A process that dies
 is started again at once; one that keeps dying is started again more and more slowly. New
-configurations are tried out on one new worker before the old ones are let go.
+configurations, and changed plugins, are tried out on one new worker before the old ones are let go.
 """
 
 import asyncio
 import contextlib
+import enum
 import os
 import signal
 import socket
@@ -14,20 +15,24 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
-from gateway.config import Config, ConfigError, load
+from gateway.config import Config, ConfigError, load, read_plugins
 from gateway.journal.layout import Layout
 from gateway.listening import bind
 from gateway.proxy.admission import share_memory
 from gateway.quarantine import quarantine_directory
-from gateway.roles.__main__ import END_OF_CONFIG
+from gateway.roles import briefing
 from gateway.roles.control import READY
+from gateway.sources import Watch
 from gateway.spool import content_directory
 
 START_TIMEOUT = 60.0
 # How long a process may show no life. A policy that computes for longer is held for stuck.
 SILENCE = 20.0
+# How often the plugins are looked at. What is unchanged for so long is taken to be whole.
+LOOK_INTERVAL = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_WELL = 0.1, 5.0, 10.0
 
 _log = structlog.get_logger()
@@ -90,7 +95,7 @@ class Child:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(self._config.source + END_OF_CONFIG)
+        process.stdin.write(briefing.pack(self._config))
         if self._is_stopping:
             # It was asked for while this one was not there yet.
             process.terminate()
@@ -135,15 +140,23 @@ class Child:
 
 
 class Generation:
-    """All processes of one configuration."""
+    """All processes of one configuration, and the watch over its plugins."""
 
-    def __init__(self, config: Config, sockets: Sequence[socket.socket], roles: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: Sequence[socket.socket],
+        roles: Sequence[str],
+        watch: Watch | None = None,
+    ) -> None:
         self.config = config
+        self.watch = watch
         self.sockets = sockets
         count = config.gateway.workers or len(os.sched_getaffinity(0))
         self._counts = share_memory(count, len(config.listener))
         self._workers = [self._worker(number, count) for number in range(count)]
-        self._keepers = [Child("journal", config)]
+        # Who keeps records loads no plugins, and has no business with them.
+        self._keepers = [Child("journal", msgspec.structs.replace(config, plugins=None))]
         self._roles = roles
 
     async def start(self) -> None:
@@ -178,8 +191,19 @@ class Generation:
         return Child("smtp", self.config, arguments, [*sockets, self._counts])
 
 
+class Wish(enum.Enum):
+    """What the supervisor is to do next."""
+
+    STOP = "SIGTERM"
+    RELOAD = "SIGHUP"
+    RELOAD_PLUGINS = "changed plugins"
+
+
 class Supervisor:
-    """Runs the roles until SIGTERM or SIGINT; SIGHUP brings a new configuration."""
+    """Runs the roles until SIGTERM or SIGINT.
+
+    SIGHUP brings a new configuration, and so do changed plugins, unless that says otherwise.
+    """
 
     def __init__(self, file: Path, roles: Sequence[str]) -> None:
         self._file = file
@@ -188,6 +212,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Event()
         self._draining: set[asyncio.Task[None]] = set()
+        self._refused: Config | None = None
 
     async def run(self, announce: Callable[[Config], None]) -> None:
         """Start everything, say so, and watch. Raises ConfigError or StartError if it does not come up."""
@@ -195,46 +220,72 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
-        generation = self._prepare()
+        generation = self._prepare(*self._read())
         await generation.start()
         announce(generation.config)
-        while await self._is_to_reload():
-            generation = await self._reload(generation)
+        while (wish := await self._next_wish(generation.watch)) is not Wish.STOP:
+            generation = await self._reload(generation, wish)
         # Whoever connects from now on shall be refused, not kept waiting.
         for listening in self._sockets.values():
             listening.close()
         await asyncio.gather(generation.stop(), *self._draining)
 
-    def _prepare(self) -> Generation:
+    def _read(self) -> tuple[Config, Watch | None]:
+        """Everything from its files. Raises ConfigError."""
         config = load(self._file)
+        if "smtp" not in self._roles:
+            return config, None
+        # Looked at before they are read: what changes in between is a change.
+        watch = _watch(config)
+        return read_plugins(config), watch
+
+    def _prepare(self, config: Config, watch: Watch | None) -> Generation:
+        """The processes of a configuration, not started yet. Raises ConfigError."""
         prepare_directories(config)
         sockets = self._bind(config) if "smtp" in self._roles else []
-        return Generation(config, sockets, self._roles)
+        return Generation(config, sockets, self._roles, watch)
 
-    async def _is_to_reload(self) -> bool:
-        """Wait for a signal; false if it says to stop."""
+    async def _next_wish(self, watch: Watch | None) -> Wish:
+        """Wait for a signal, or for a change of the plugins that has settled."""
         waits = [asyncio.create_task(event.wait()) for event in (self._stopping, self._reloading)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        interval = LOOK_INTERVAL if watch else None
+        while True:
+            done, _ = await asyncio.wait(waits, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
+            if done or (watch is not None and watch.has_changed()):
+                break
         for wait in waits:
             wait.cancel()
+        if self._stopping.is_set():
+            return Wish.STOP
+        wish = Wish.RELOAD if self._reloading.is_set() else Wish.RELOAD_PLUGINS
         self._reloading.clear()
-        return not self._stopping.is_set()
+        return wish
 
-    async def _reload(self, old: Generation) -> Generation:
+    async def _reload(self, old: Generation, wish: Wish) -> Generation:
         """The generation to go on with: a new one, or the old one if the new one does not come up."""
+        config = None
         try:
-            new = self._prepare()
+            config, watch = self._read() if wish is Wish.RELOAD else (_with_plugins_of_now(old), old.watch)
+            if wish is Wish.RELOAD_PLUGINS and config in (old.config, self._refused):
+                # Touched, or put back; or refused before, and why has been said.
+                self._refused = None if config == old.config else config
+                return old
+            new = self._prepare(config, watch)
             await new.start()
         except (ConfigError, StartError) as error:
-            _log.error("the new configuration is refused, the old one stays", error=str(error))
+            self._refused = config
+            _log.error(
+                "the new configuration is refused, the old one stays", cause=wish.value, error=str(error)
+            )
             self._close_unused(old)
             return old
+        self._refused = None
         # In its own time, for its sessions may take minutes, and signals must be heard meanwhile.
         draining = asyncio.create_task(old.stop())
         self._draining.add(draining)
         draining.add_done_callback(self._draining.discard)
         self._close_unused(new)
-        _log.info("the new configuration is in force", file=str(self._file))
+        _log.info("the new configuration is in force", cause=wish.value, file=str(self._file))
         return new
 
     def _bind(self, config: Config) -> list[socket.socket]:
@@ -252,6 +303,17 @@ class Supervisor:
             if listening not in generation.sockets:
                 del self._sockets[address]
                 listening.close()
+
+
+def _watch(config: Config) -> Watch | None:
+    policies = config.policies
+    is_watched = policies.directory and policies.reload == "auto"
+    return Watch(Path(policies.directory)) if is_watched else None
+
+
+def _with_plugins_of_now(generation: Generation) -> Config:
+    """What is in force, with the plugins read again. Somebody may be editing the configuration file."""
+    return read_plugins(msgspec.structs.replace(generation.config, plugins=None))
 
 
 def prepare_directories(config: Config) -> None:

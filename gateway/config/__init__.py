@@ -5,7 +5,7 @@ options of filters and policies from their signatures. Only the command line, th
 they put together from it read configuration; everything below receives plain values.
 """
 
-from gateway.config.reading import load, parse
+from gateway.config.reading import RESERVED, load, parse, read_plugins
 from gateway.config.schema import Config, ConfigError
 
-__all__ = ["Config", "ConfigError", "load", "parse"]
+__all__ = ["RESERVED", "Config", "ConfigError", "load", "parse", "read_plugins"]

@@ -26,10 +26,13 @@ from gateway.smtp.domains import check_domains
 from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
 from gateway.smtp.mailboxes import check_mailboxes
 from gateway.smtp.networks import Networks
+from gateway.sources import SourcesError, read_sources
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
 
+# Keys of [policies]: no policy can be called like one of them.
+RESERVED = frozenset(PoliciesSection.__struct_fields__) - {"settings"}
 _SECTIONS = ("gateway", "listener", "relay", "filters", "policies", "profile", "journal")
 
 
@@ -53,6 +56,18 @@ def parse(file: Path, octets: bytes) -> Config:
         return msgspec.structs.replace(_read(file, tables), source=octets)
     except ConfigError as error:
         raise error.in_file(file) from None
+
+
+def read_plugins(config: Config) -> Config:
+    """The configuration with the plugins of its directory, read now unless they were. Raises ConfigError."""
+    if config.plugins is not None:
+        return config
+    directory = config.policies.directory
+    try:
+        plugins = read_sources(Path(directory)) if directory else ()
+    except SourcesError as error:
+        raise ConfigError("[policies]", "directory", str(error), config.file) from None
+    return msgspec.structs.replace(config, plugins=plugins)
 
 
 def _read(file: Path, tables: dict[str, Any]) -> Config:
@@ -116,7 +131,7 @@ def _read_policies(table: object) -> PoliciesSection:
     values = as_table("[policies]", table)
     settings = {name: value for name, value in values.items() if isinstance(value, dict)}
     plain = {name: value for name, value in values.items() if name not in settings}
-    check_known("[policies]", plain, ["directory", "order"])
+    check_known("[policies]", plain, sorted(RESERVED))
     section = read_table("[policies]", plain, PoliciesSection)
     return msgspec.structs.replace(
         section,

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.sources import Source
 from gateway.terms import Encrypt, Identify, Meaning, Speak
 
 Seconds = Annotated[float, Meta(gt=0)]
 Octets = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
 Mode = Literal["enforce", "warn", "off"]
+Reload = Literal["auto", "signal"]
 _CENTURY = 3_155_760_000
 
 
@@ -215,8 +217,19 @@ class PoliciesSection(msgspec.Struct, frozen=True, kw_only=True):
     """Which policies are asked, and in which order."""
 
     directory: Annotated[
-        str, Meta(description="Directory of `*.py` files with policies and filters of your own.")
+        str,
+        Meta(
+            description="Directory of `*.py` files with policies and filters of your own. Tests beside them "
+            "(`test_*.py`, `*_test.py`, `conftest.py`), hidden files and subdirectories are left alone."
+        ),
     ] = ""
+    reload: Annotated[
+        Reload,
+        Meta(
+            description="When changed files of `directory` are put to work: `auto`, a second or two after "
+            "the last change; `signal`, at SIGHUP. This file is read again at SIGHUP only."
+        ),
+    ] = "auto"
     order: Annotated[tuple[str, ...], Meta(description="Policies by name; the first refusal ends it.")] = (
         "recipients",
     )
@@ -259,10 +272,14 @@ class JournalSection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole configuration file, defaults filled in. `source` is its text as it was read."""
+    """A whole configuration file, defaults filled in. `source` is its text as it was read.
+
+    `plugins` are the files of `[policies] directory`, `None` until somebody needs them.
+    """
 
     file: Path
     source: bytes = b""
+    plugins: tuple[Source, ...] | None = None
     gateway: GatewaySection
     listener: tuple[ListenerSection, ...]
     relay: tuple[RelaySection, ...]

@@ -1,8 +1,7 @@
 """What a process under the supervisor does first: learn its task and its configuration.
 
-The supervisor hands over the very text of the configuration it has checked, on standard input, so a
-process started again later does not meet a file that was edited meanwhile. Standard input stays
-open: its end means that the supervisor is gone, and then nobody should go on alone.
+The supervisor hands over what it has read and checked, on standard input (`briefing`). Standard
+input stays open: its end means that the supervisor is gone, and then nobody should go on alone.
 """
 
 import argparse
@@ -13,23 +12,23 @@ import socket
 import sys
 from pathlib import Path
 
-from gateway.config import Config, ConfigError, parse
+from gateway.config import Config, ConfigError
 from gateway.log import configure_logging
 from gateway.loop import run
+from gateway.roles import briefing
 from gateway.roles.control import Control
 
-END_OF_CONFIG = b"\0"
 _PR_SET_DUMPABLE = 4
 
 
 def _read_config(file: Path) -> Config:
     received = bytearray()
-    while not received.endswith(END_OF_CONFIG):
+    while not received.endswith(briefing.END):
         chunk = os.read(sys.stdin.fileno(), 65_536)
         if not chunk:
             raise SystemExit(os.EX_SOFTWARE)
         received += chunk
-    return parse(file, bytes(received[: -len(END_OF_CONFIG)]))
+    return briefing.unpack(file, bytes(received[: -len(briefing.END)]))
 
 
 async def _work(arguments: argparse.Namespace, config: Config) -> None:

@@ -19,6 +19,7 @@ from gateway.config.schema import GatewaySection, ListenerSection
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
 from gateway.listening import cannot_listen
+from gateway.pipeline import FilterSetting
 from gateway.proxy.admission import Admission, ConnectionCounts
 from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors, backlog_within
@@ -36,7 +37,7 @@ from gateway.spool import Store, content_directory
 # How long a session in the middle of something may go on after SIGTERM.
 GRACE = 30.0
 _FLUSH_INTERVAL = 1.0
-# How long a downstream may keep a worker from its first client.
+# How long neighbours may keep a worker from its first client.
 _FIRST_PROBE = 1.0
 
 
@@ -103,9 +104,8 @@ async def _working(config: Config, workers: int) -> AsyncIterator[_Shared]:
     pool = Pool(config.gateway.hostname)
     capabilities = Capabilities(pool, assembly.router, config.gateway.max_message_size)
     with contextlib.suppress(TimeoutError):
-        # What the downstreams can do is better known before the first client asks. It need not be.
         async with asyncio.timeout(_FIRST_PROBE):
-            await capabilities.probe()
+            await _warm_up(assembly, capabilities)
     chores = [
         asyncio.create_task(each)
         for each in (
@@ -123,6 +123,19 @@ async def _working(config: Config, workers: int) -> AsyncIterator[_Shared]:
         pool.close()
         await assembly.close()
         writer.close()
+
+
+async def _warm_up(assembly: Assembly, capabilities: Capabilities) -> None:
+    """What the first client would wait for: what downstreams can do, and what a first question needs.
+
+    It need not succeed. Whatever is wrong with a neighbour, mail will tell.
+    """
+    probes = [_probe(setting) for setting in assembly.filters]
+    await asyncio.gather(capabilities.probe(), *probes, return_exceptions=True)
+
+
+async def _probe(setting: FilterSetting) -> None:
+    await setting.filter.probe()
 
 
 def _store(gateway: GatewaySection, workers: int) -> Store:

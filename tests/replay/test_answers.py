@@ -6,6 +6,7 @@ import pytest
 
 from gateway.answers import EVERYTHING, possible_answers
 from gateway.plugins import discover
+from gateway.sources import read_sources
 from policies.blocklist import blocklist
 from policies.spam import spam
 from policies.verdict import Decision
@@ -47,13 +48,13 @@ def test_the_source_says_what_a_policy_can_answer(
     tmp_path: Path, head: str, body: str, answers: set[Decision]
 ):
     (tmp_path / "it.py").write_text(f"{HEAD}{head}\n{POLICY}{body}\n")
-    assert possible_answers(discover(tmp_path).policies["it"].load()) == answers
+    assert possible_answers(discover(read_sources(tmp_path)).policies["it"].load()) == answers
 
 
 def test_a_policy_behind_a_decorator_may_answer_anything(tmp_path: Path):
     wrapped = POLICY.replace("def it", "@functools.lru_cache\ndef it")
     (tmp_path / "it.py").write_text(f"import functools\n{HEAD}{wrapped}return None\n")
-    assert possible_answers(discover(tmp_path).policies["it"].load()) == EVERYTHING
+    assert possible_answers(discover(read_sources(tmp_path)).policies["it"].load()) == EVERYTHING
 
 
 def test_what_is_built_in_is_understood():

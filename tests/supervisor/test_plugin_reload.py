@@ -1,0 +1,165 @@
+"""Plugins that change while the gateway runs: put to work whole, or not at all. Real processes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client
+from tests.fakes.mta import FakeMTA
+from tests.supervisor.process import Process
+from tests.waiting import eventually
+
+MESSAGE = b"Subject: x\r\n\r\nHello\r\n"
+U1 = "u1@our.example"
+IN_FORCE = "the new configuration is in force"
+STAYS = "the old one stays"
+
+POLICY = """\
+from policies import Evidence, Stage, Transaction, Verdict, policy, reject
+
+
+@policy(at=Stage.{stage})
+def mine(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    return reject("{reason}", text="{reason}")
+"""
+
+
+class Gateway(Process):
+    """With a policy of its own in `plugins/mine.py`, in `order` behind `recipients`."""
+
+    def configure(self, extra: str = "", port: int | None = None) -> None:
+        super().configure(f'directory = "{self.directory}/plugins"\n{extra}', port)
+        self.file.write_text(self.file.read_text().replace('["recipients"]', '["recipients", "mine"]'))
+
+    def write(self, reason: str, stage: str = "END_OF_DATA") -> None:
+        """Another policy, all at once, as a careful administrator would."""
+        new = self.directory / "mine.py"
+        new.write_text(POLICY.format(stage=stage, reason=reason))
+        new.rename(self.plugin)
+
+    @property
+    def plugin(self) -> Path:
+        return self.directory / "plugins" / "mine.py"
+
+    def count(self, words: str) -> int:
+        """How many lines of the log have these words."""
+        return sum(words in line for line in self.log.splitlines())
+
+
+@pytest.fixture
+def gateway(mta: FakeMTA, tmp_path: Path) -> Gateway:
+    (tmp_path / "plugins").mkdir()
+    gateway = Gateway(tmp_path, mta.address)
+    gateway.write("first")
+    return gateway
+
+
+@pytest.fixture
+def started(gateway: Gateway) -> Iterator[Gateway]:
+    with gateway:
+        yield gateway
+
+
+async def verdict(gateway: Gateway) -> str:
+    """The reason with which a message is refused."""
+    async with Client(gateway.port) as client:
+        answer = await client.deliver(MESSAGE, U1)
+        assert answer.code == 550
+        return str(answer).split()[2]
+
+
+async def test_a_changed_policy_is_put_to_work_and_sessions_keep_what_they_began_with(started: Gateway):
+    assert await verdict(started) == "first"
+    (before,) = started.children("smtp")
+    async with Client(started.port) as busy:
+        await busy.open(U1)
+        assert (await busy.ask("DATA")).code == 354
+        started.write("second")
+        await eventually(lambda: started.count(IN_FORCE))
+        assert await verdict(started) == "second"
+        busy.say(MESSAGE, b".\r\n")
+        assert str(await busy.reply()).split()[2] == "first"
+    await eventually(lambda: before not in started.children("smtp"))
+    assert 'cause="changed plugins"' in started.log.replace("'", '"')
+
+
+async def test_a_bad_change_changes_nothing_is_said_once_and_can_be_mended(started: Gateway):
+    before = started.children()
+    started.plugin.write_text("\nfrom policies import Stge\n")
+    await eventually(lambda: started.count(STAYS))
+    assert f"{started.plugin}:2: ImportError: cannot import name 'Stge'" in started.log
+    # Touched, it is refused already: the next change is noticed after that, and nothing said between.
+    os.utime(started.plugin)
+    assert await verdict(started) == "first"
+    assert started.children() == before
+    started.write("second")
+    await eventually(lambda: started.count(IN_FORCE))
+    assert await verdict(started) == "second"
+    assert started.count(STAYS) == 1
+
+
+@pytest.mark.parametrize("how", ["none", "unreadable"])
+async def test_a_directory_that_cannot_be_read_changes_nothing(started: Gateway, how: str):
+    plugins = started.directory / "plugins"
+    if how == "none":
+        plugins.rename(started.directory / "away")
+    else:
+        (plugins / "more.py").symlink_to("nowhere")
+    await eventually(lambda: started.count(STAYS))
+    assert ("no such directory" if how == "none" else "more.py: cannot be read: No such file") in started.log
+    assert await verdict(started) == "first"
+    if how == "none":
+        (started.directory / "away").rename(plugins)
+        started.write("second")
+    else:
+        (plugins / "more.py").unlink()
+        started.write("second")
+    await eventually(lambda: started.count(IN_FORCE))
+    assert await verdict(started) == "second"
+
+
+async def test_a_worker_that_is_started_again_runs_what_was_validated(gateway: Gateway):
+    gateway.extra = 'reload = "signal"\n'
+    with gateway as started:
+        started.plugin.write_text("nonsense(")
+        (worker,) = started.children("smtp")
+        os.kill(worker, signal.SIGKILL)
+        await eventually(lambda: started.children("smtp") not in ([], [worker]))
+        assert await verdict(started) == "first"
+        assert "nonsense" not in started.log
+
+
+async def test_what_is_to_wait_for_a_signal_waits_for_one(gateway: Gateway):
+    gateway.extra = 'reload = "signal"\n'
+    with gateway as started:
+        started.write("second")
+        assert await verdict(started) == "first"
+        started.send(signal.SIGHUP)
+        await eventually(lambda: started.count(IN_FORCE))
+        assert await verdict(started) == "second"
+        assert "changed plugins" not in started.log
+
+
+async def test_the_configuration_file_is_read_at_a_signal_only(started: Gateway):
+    before = started.file.read_text()
+    started.file.write_text("nonsense")
+    started.write("second")
+    await eventually(lambda: started.count(IN_FORCE))
+    assert await verdict(started) == "second"
+    started.send(signal.SIGHUP)
+    await eventually(lambda: started.count(STAYS))
+    started.file.write_text(before)
+    started.write("third")
+    await eventually(lambda: started.count(IN_FORCE) == 2)
+    assert await verdict(started) == "third"
+
+
+async def test_the_end_does_not_wait_for_a_look(started: Gateway):
+    started.write("second")
+    started.send(signal.SIGTERM)
+    assert await asyncio.to_thread(started.exit_status) == 0
+    assert "Traceback" not in started.log
