@@ -14,6 +14,7 @@ from filters.base import Filter
 from filters.evidence import Finding
 from filters.route import Routes
 from gateway.config import RESERVED, Config, ConfigError, read_plugins
+from gateway.config.defaults import check_defaults
 from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
 from gateway.filesets import FileSets
@@ -171,6 +172,7 @@ def _options(
     """A filter's or policy's own options; `common` are those that every one of them has."""
     try:
         own = options_of(function)
+        check_defaults(function, own)
     except OptionError as error:
         raise ConfigError(where, "", str(error)) from None
     for name in common:

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from filters.base import Filter
 from filters.evidence import Finding
 from gateway.modules import Modules
+from gateway.review import review
 from gateway.sources import Source
 from policies.policy import Policy, PolicyError
 
@@ -108,7 +109,13 @@ def _loader(entry: importlib.metadata.EntryPoint, check: Callable[[str, object],
 def _as_policy(origin: str, loaded: object) -> Policy:
     if not isinstance(loaded, Policy):
         raise PluginError(f"{origin} is no policy: it lacks the decorator @policy(...)")
-    return loaded
+    return _reviewed(loaded)
+
+
+def _reviewed(policy: Policy) -> Policy:
+    for problem in review(policy):
+        raise PluginError(problem)
+    return policy
 
 
 def _as_filter(origin: str, loaded: object) -> type[Filter]:
@@ -193,7 +200,7 @@ def _names_at(trace: TracebackType | None) -> list[str]:
 def _policies_in(module: ModuleType) -> list[Plugin[Policy]]:
     found = [member for member in vars(module).values() if isinstance(member, Policy)]
     return [
-        Plugin(policy.name, policy.location, _constant(policy))
+        Plugin(policy.name, policy.location, _constant(_reviewed(policy)))
         for policy in found
         if policy.__module__ == module.__name__
     ]

@@ -1,12 +1,15 @@
 """The decorator that makes a policy out of a function, and checks what can be checked at once."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from filters.evidence import Evidence, Finding
 from gateway.smtp.transaction import Stage, Transaction
 from policies.verdict import Verdict
+
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class PolicyError(TypeError):
@@ -23,6 +26,9 @@ class Policy:
         needs: Iterable[type[Finding]],
         wants: Iterable[type[Finding]] = (),
     ) -> None:
+        written: object = function
+        if not inspect.isfunction(written):
+            raise TypeError(f"@policy makes a policy of a function, and {written!r} is none")
         self.function = function
         self.name: str = function.__name__
         self.stage = at
@@ -44,8 +50,13 @@ class Policy:
         stage: object = self.stage  # what an author wrote, whatever the annotation says
         if not isinstance(stage, Stage):
             self._refuse(f"at takes a Stage, not {stage!r}")
-        if inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function):
+        if not _NAME.fullmatch(self.name):
+            self._refuse("its name stands in the configuration: take ASCII letters, digits and _")
+        function = inspect.unwrap(self.function)
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             self._refuse("a policy decides and never waits: write `def`, not `async def`")
+        if inspect.isgeneratorfunction(function):
+            self._refuse("a policy has one verdict: write `return`, not `yield`")
         positional = [p for p in self._parameters() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
         if len(positional) != 2 or any(p.kind in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in positional):
             self._refuse("it must take (tx, evidence); options are keyword-only, behind `*`")

@@ -11,6 +11,7 @@ from gateway.cli.common import config_option, echo_table
 from gateway.config import load
 from gateway.effective import effective
 from gateway.relay.client import DownstreamError, connect
+from gateway.review import can_discard
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
 
@@ -22,6 +23,10 @@ def command(live: bool, config_file: Path) -> int:
     """Validate the configuration and print it with all defaults."""
     assembly = assemble(load(config_file))
     click.echo(effective(assembly), nl=False)
+    for policy in (setting.policy for setting in assembly.policies):
+        if can_discard(policy):
+            what = "mail that was accepted from the client is thrown away, and nobody is told"
+            click.echo(f"policy {policy.name} can discard mail: {what} ({policy.location})", err=True)
     return asyncio.run(_ask_everybody(assembly)) if live else 0
 
 

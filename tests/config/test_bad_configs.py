@@ -1,8 +1,10 @@
 """Every folder of tests/bad_configs holds a configuration that is refused, and the line that says why.
 
-`{file}` in the expected line stands for the configuration's path, `{dir}` for its folder.
+`{file}` in the expected line stands for the configuration's path, `{dir}` for its folder, `{root}` for the
+repository's.
 """
 
+import functools
 import os
 import shutil
 import socket
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from tests.config.command import sluicegate
+from tests.config.command import ROOT, sluicegate
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "bad_configs").glob("*/.expected-error"))
 
@@ -42,7 +44,8 @@ def _leave_no_bytecode(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def expected(case: Path) -> str:
     line = (case / ".expected-error").read_text(encoding="utf-8")
-    return line.replace("{file}", str(case / "sluicegate.toml")).replace("{dir}", str(case))
+    names = {"file": case / "sluicegate.toml", "dir": case, "root": ROOT}
+    return functools.reduce(lambda text, name: text.replace(f"{{{name}}}", str(names[name])), names, line)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

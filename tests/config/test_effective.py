@@ -51,6 +51,15 @@ def test_check_config_prints_it(config: Path):
     assert result.stdout == effective(assemble(load(config)))
 
 
+def test_who_can_throw_mail_away_is_named(home: Path):
+    plugin = home / "plugins" / "subject.py"
+    plugin.write_text(plugin.read_text().replace("reject", "discard"))
+    result = sluicegate(home, "check-config", "--config", "sluicegate.toml")
+    what = "mail that was accepted from the client is thrown away, and nobody is told"
+    assert result.returncode == os.EX_OK
+    assert result.stderr == f"policy subject can discard mail: {what} ({plugin}:6)\n"
+
+
 def test_it_says_the_same_as_the_file(config: Path):
     before = assemble(load(config))
     after = assemble(parse(config, effective(before).encode()))

@@ -4,7 +4,6 @@ import email
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from policies import Evidence, Stage, Transaction, Verdict, policy, reject
 def {name}(tx: Transaction, evidence: Evidence) -> Verdict | None:
     return {result}
 """
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    Modules(()).install()
-    sys.meta_path.pop()
 
 
 def sources(**texts: str | bytes) -> list[Source]:

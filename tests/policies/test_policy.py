@@ -1,5 +1,6 @@
 """The decorator: what it makes of a function, and what it refuses with file and line."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -55,6 +56,22 @@ async def yields(tx, evidence):
     yield None
 
 
+def yields_verdicts(tx, evidence):
+    yield None
+
+
+@functools.wraps(waits)
+def waits_inside(tx, evidence):
+    return waits(tx, evidence)
+
+
+def größe(tx, evidence):
+    return None
+
+
+nameless = lambda tx, evidence: None  # noqa: ARG005, E731
+
+
 def takes_one(tx):
     return None
 
@@ -88,6 +105,9 @@ def fine(tx, evidence):
     [
         (waits, "write `def`, not `async def`"),
         (yields, "write `def`, not `async def`"),
+        (yields_verdicts, "write `return`, not `yield`"),
+        (größe, "take ASCII letters, digits and _"),
+        (nameless, "take ASCII letters, digits and _"),
         (takes_one, "it must take (tx, evidence)"),
         (takes_three, "it must take (tx, evidence)"),
         (takes_any, "it must take (tx, evidence)"),
@@ -98,6 +118,17 @@ def fine(tx, evidence):
 )
 def test_a_function_of_another_shape_is_refused(function, problem: str):
     assert_refused(function, problem, at=Stage.MAIL, needs=[])
+
+
+@pytest.mark.parametrize("thing", [example, functools.partial(fine), Policy, "fine"])
+def test_what_is_no_function_is_refused(thing):
+    with pytest.raises(TypeError, match=r"makes a policy of a function, and .* is none"):
+        policy(at=Stage.MAIL)(thing)
+
+
+def test_what_waits_is_refused_in_whatever_it_is_wrapped():
+    with pytest.raises(PolicyError, match="write `def`, not `async def`"):
+        policy(at=Stage.MAIL)(waits_inside)
 
 
 @pytest.mark.parametrize(

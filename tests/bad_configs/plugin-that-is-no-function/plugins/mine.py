@@ -1,0 +1,5 @@
+from policies import Stage, policy
+
+
+@policy(at=Stage.MAIL)
+class Mine: ...

@@ -1,0 +1,1 @@
+from policies import SpamReprot
