@@ -155,6 +155,11 @@ def _policy(
     return PolicySetting(policy, options, section.mode == "enforce")
 
 
+def read_policy_options(policy: Policy, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy's options from the values of its section, `mode` excepted. Raises ConfigError."""
+    return _options(f"[policies.{policy.name}]", values, policy.function, ("mode",))
+
+
 def _load(where: str, plugin: Plugin[T]) -> T:
     try:
         return plugin.load()

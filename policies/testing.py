@@ -8,12 +8,14 @@ A policy is a function, so its test is a table:
         assert (verdict and verdict.reason) == reason
 
 Every fact has a default; everything built here is as frozen as what the gateway passes. No I/O, and
-no test framework is needed.
+no test framework is needed. `Judge` and `ReadMessage` are the types of the fixtures `judge` and `eml`, which
+pytest has wherever Sluicegate is installed.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
+from typing import Protocol
 
 from filters.evidence import Evidence, Finding
 from gateway.smtp.address import parse_address
@@ -21,8 +23,30 @@ from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
+from policies.policy import Policy
+from policies.verdict import Verdict
 
 _CHUNK = 65_536
+
+
+class Judge(Protocol):
+    """Asks a policy as the gateway would, in a test."""
+
+    def __call__(
+        self, policy: Policy, tx: Transaction, /, *findings: Finding, **options: object
+    ) -> Verdict | None:
+        """The policy's verdict on `tx` with these findings and options.
+
+        Options are written as in the configuration file: a list where the policy takes a tuple. The
+        test fails where the gateway would not have asked, or would not have taken the verdict.
+        """
+
+
+class ReadMessage(Protocol):
+    """Reads a message from a file beside the test."""
+
+    def __call__(self, name: str, /) -> Message:
+        """The message as received: every line ends with CRLF, whatever is in the file."""
 
 
 class MemoryContent:

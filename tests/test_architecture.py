@@ -37,6 +37,7 @@ ADAPTERS = {
     "click": {"gateway/cli/"},
     "rich": {"gateway/cli/"},
     "uvloop": {"gateway/loop.py"},
+    "pytest": {"gateway/fixtures.py"},
 }
 # Checks the types of what was parsed, wherever that came from.
 COMMON = {"msgspec"}
@@ -52,6 +53,7 @@ READERS_OF_CONFIGURATION = (
     "gateway.reference",
     "gateway.supervisor",
     "gateway.listening",
+    "gateway.fixtures",
 )
 
 MAX_FILE_LINES = 450

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gateway.config import Config, ConfigError
 from gateway.journal.text import padded, visible, width
 from gateway.smtp.address import Path as Mailbox
 from gateway.smtp.address import PathError, parse_address
@@ -39,6 +40,16 @@ def config_option(command: C) -> C:
         help="The configuration file.",
     )
     return option(command)
+
+
+def policy_directory(config: Config) -> Path:
+    """`[policies] directory`, which is there. Raises ConfigError."""
+    directory = Path(config.policies.directory)
+    if not config.policies.directory:
+        raise ConfigError("[policies]", "directory", "is not set, and policies live there", config.file)
+    if not directory.is_dir():
+        raise ConfigError("[policies]", "directory", f"{directory}: no such directory", config.file)
+    return directory
 
 
 def echo_table(rows: list[tuple[str, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""`sluicegate policies`: every policy and filter that was found."""
+"""`sluicegate policies`: every policy and filter that was found; below it, writing and testing them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,8 @@ import click
 
 from gateway.assembly import find_plugins
 from gateway.cli.common import config_option, echo_table
+from gateway.cli.policy_new import new
+from gateway.cli.policy_tests import run_tests
 from gateway.config import Config, ConfigError, load
 from gateway.config.options import OptionError, describe, options_of
 from gateway.config.schema import PolicySection
@@ -15,10 +17,22 @@ from gateway.plugins import PluginError, Plugins
 from policies.policy import Policy
 
 
-@click.command("policies")
+@click.group("policies", invoke_without_command=True)
 @config_option
-def command(config_file: Path) -> None:
+@click.pass_context
+def command(ctx: click.Context, config_file: Path) -> None:
     """List every policy and filter found: stage, needs, options, mode, file."""
+    # Before the subcommand or behind it: `--config` means the same.
+    ctx.default_map = {name: {"config_file": config_file} for name in command.commands}
+    if ctx.invoked_subcommand is None:
+        _list(config_file)
+
+
+command.add_command(new)
+command.add_command(run_tests)
+
+
+def _list(config_file: Path) -> None:
     config = load(config_file)
     plugins = find_plugins(config)
     try:

@@ -4,7 +4,7 @@ import pytest
 
 from policies import Listings, Stage
 from policies.blocklist import blocklist
-from policies.testing import evidence, session, transaction
+from policies.testing import Judge, session, transaction
 
 CLIENT = transaction(stage=Stage.CONNECT, session=session(client_address="198.51.100.7"))
 ZONES = {"zen.example.net": ("127.0.0.2", "127.0.0.4"), "bl.example.org": ("127.0.0.3",)}
@@ -21,12 +21,12 @@ ZONES = {"zen.example.net": ("127.0.0.2", "127.0.0.4"), "bl.example.org": ("127.
         (3.0, {"reject_weight": 3.1}, False),
     ],
 )
-def test_the_weight_decides(total: float, options: dict[str, float], is_refused: bool):
-    assert (blocklist(CLIENT, evidence(Listings(total, ZONES)), **options) is not None) is is_refused
+def test_the_weight_decides(judge: Judge, total: float, options: dict[str, float], is_refused: bool):
+    assert (judge(blocklist, CLIENT, Listings(total, ZONES), **options) is not None) is is_refused
 
 
-def test_the_record_says_which_list_answered_what():
-    verdict = blocklist(CLIENT, evidence(Listings(7.0, ZONES)))
+def test_the_record_says_which_list_answered_what(judge: Judge):
+    verdict = judge(blocklist, CLIENT, Listings(7.0, ZONES))
     assert verdict is not None
     assert verdict.reason == "dns-blocklisted"
     assert verdict.detail == "weight 7: zen.example.net=127.0.0.2,127.0.0.4 bl.example.org=127.0.0.3"

@@ -4,7 +4,7 @@ import pytest
 
 from policies import SpamReport
 from policies.spam import spam
-from policies.testing import evidence, transaction
+from policies.testing import Judge, transaction
 from policies.verdict import Decision
 
 
@@ -19,8 +19,8 @@ from policies.verdict import Decision
         (1000.0, Decision.REJECT),
     ],
 )
-def test_the_score_decides_by_default(score: float, decision: Decision | None):
-    verdict = spam(transaction(), evidence(SpamReport(score)))
+def test_the_score_decides_by_default(judge: Judge, score: float, decision: Decision | None):
+    verdict = judge(spam, transaction(), SpamReport(score))
     assert (verdict and verdict.decision) == decision
 
 
@@ -33,23 +33,23 @@ def test_the_score_decides_by_default(score: float, decision: Decision | None):
         ({"reject_score": float("inf"), "mark_score": float("inf")}, None),
     ],
 )
-def test_the_operator_moves_the_scores(options: dict[str, float], decision: Decision | None):
-    verdict = spam(transaction(), evidence(SpamReport(6.0)), **options)
+def test_the_operator_moves_the_scores(judge: Judge, options: dict[str, float], decision: Decision | None):
+    verdict = judge(spam, transaction(), SpamReport(6.0), **options)
     assert (verdict and verdict.decision) == decision
 
 
-def test_the_scanners_own_threshold_does_not_matter():
-    assert spam(transaction(), evidence(SpamReport(4.0, threshold=0.1))) is None
+def test_the_scanners_own_threshold_does_not_matter(judge: Judge):
+    assert judge(spam, transaction(), SpamReport(4.0, threshold=0.1)) is None
 
 
-def test_the_client_is_told_nothing_about_rules_and_the_operator_everything():
-    verdict = spam(transaction(), evidence(SpamReport(9.94, rules=("GTUBE", "URIBL_BLACK"))))
+def test_the_client_is_told_nothing_about_rules_and_the_operator_everything(judge: Judge):
+    verdict = judge(spam, transaction(), SpamReport(9.94, rules=("GTUBE", "URIBL_BLACK")))
     assert verdict is not None
     assert str(verdict.reply) == "550 5.7.1 Message refused: it looks like spam"
     assert (verdict.reason, verdict.detail) == ("spam-score", "9.9 GTUBE URIBL_BLACK")
 
 
-def test_suspected_spam_is_marked():
-    verdict = spam(transaction(), evidence(SpamReport(5.5)))
+def test_suspected_spam_is_marked(judge: Judge):
+    verdict = judge(spam, transaction(), SpamReport(5.5))
     assert verdict is not None
     assert verdict.field == ("X-Spam-Flag", "YES")
