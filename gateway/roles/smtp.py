@@ -16,6 +16,7 @@ from pathlib import Path
 from gateway.assembly import Assembly, assemble
 from gateway.config import Config, ConfigError
 from gateway.config.schema import GatewaySection, ListenerSection
+from gateway.joining import THROWN
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
 from gateway.listening import cannot_listen
@@ -131,11 +132,12 @@ async def _warm_up(assembly: Assembly, capabilities: Capabilities) -> None:
     It need not succeed. Whatever is wrong with a neighbour, mail will tell.
     """
     probes = [_probe(setting) for setting in assembly.filters]
-    await asyncio.gather(capabilities.probe(), *probes, return_exceptions=True)
+    await asyncio.gather(capabilities.probe(), *probes)
 
 
 async def _probe(setting: FilterSetting) -> None:
-    await setting.filter.probe()
+    with contextlib.suppress(*THROWN):
+        await setting.filter.probe()
 
 
 def _store(gateway: GatewaySection, workers: int) -> Store:

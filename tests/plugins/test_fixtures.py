@@ -103,9 +103,10 @@ def test_nothing_of_ours_is_imported_before_it_is_asked_for():
     assert "msgspec" not in loaded.split()
 
 
-@pytest.mark.parametrize("given", [[], ["-p", "gateway.fixtures"]])
+@pytest.mark.parametrize("given", [[], ["-p", "gateway.fixtures"], ["--rootdir=/"]])
 def test_pytest_has_them_wherever_this_is_installed(given: list[str], tmp_path: Path):
-    (tmp_path / "test_x.py").write_text("def test_x(judge, eml): ...\n")
+    (tmp_path / "mine.py").write_text("mine = 1\n")
+    (tmp_path / "test_x.py").write_text("from mine import mine\ndef test_x(judge, eml): assert mine\n")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:asyncio", *given, str(tmp_path)]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

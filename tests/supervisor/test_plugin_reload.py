@@ -163,3 +163,45 @@ async def test_the_end_does_not_wait_for_a_look(started: Gateway):
     started.send(signal.SIGTERM)
     assert await asyncio.to_thread(started.exit_status) == 0
     assert "Traceback" not in started.log
+
+
+# Before the first client
+
+
+FILTER = """\
+import asyncio
+from pathlib import Path
+
+from filters import Filter, Finding
+
+
+class Nothing(Finding): ...
+
+
+class Slow(Filter):
+    name = "slow"
+    finds = Nothing
+
+    def __init__(self, *, file: str) -> None:
+        self._file = Path(file)
+
+    async def find(self, tx):
+        return Nothing()
+
+    async def probe(self):
+        self._file.write_text("asked")
+        {then}
+"""
+
+
+@pytest.mark.parametrize(
+    "then", ["return 'well'", "raise RuntimeError", "await asyncio.Event().wait()", "raise SystemExit"]
+)
+async def test_a_worker_asks_its_neighbours_first_and_serves_whatever_they_say(gateway: Gateway, then: str):
+    asked = gateway.directory / "asked"
+    gateway.extra = f'[filters.slow]\nfile = "{asked}"\n'
+    (gateway.directory / "plugins" / "slow.py").write_text(FILTER.format(then=then))
+    with gateway as started:
+        assert asked.read_text() == "asked"
+        assert await verdict(started) == "first"
+        assert "Traceback" not in started.log
