@@ -267,8 +267,9 @@ class Supervisor:
         try:
             config, watch = self._read() if wish is Wish.RELOAD else (_with_plugins_of_now(old), old.watch)
             if wish is Wish.RELOAD_PLUGINS and config in (old.config, self._refused):
-                # Touched, or put back; or refused before, and why has been said.
+                # Touched or put back. Why something was refused has been said.
                 self._refused = None if config == old.config else config
+                _log.info("the plugins are the same as before", refused=self._refused is not None)
                 return old
             new = self._prepare(config, watch)
             await new.start()

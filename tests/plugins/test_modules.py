@@ -1,6 +1,5 @@
 """Plugins as Python's modules: lines in tracebacks, imports among them, and whose name wins."""
 
-import email
 import inspect
 import sys
 import traceback
@@ -109,11 +108,11 @@ def test_a_policy_that_is_imported_is_found_once():
     assert found.origin == "/nowhere/mine.py:4"
 
 
-def test_what_is_installed_goes_before_what_is_called_like_it():
-    discover(sources(email="MINE = 1\n", other="import email\nfrom email import message\n"))
-    assert sys.modules["email"] is email
-    assert sys.modules[f"{PREFIX}other"].email is email
-    assert sys.modules[f"{PREFIX}email"].MINE == 1
+def test_what_is_installed_goes_before_what_is_called_like_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    discover(sources(colorsys="MINE = 1\n", other="import colorsys\n"))
+    assert sys.modules[f"{PREFIX}other"].colorsys.rgb_to_hsv
+    assert sys.modules[f"{PREFIX}colorsys"].MINE == 1
 
 
 def test_another_directory_replaces_the_one_before():
