@@ -6,6 +6,7 @@ they need is found by a configured filter and in time, options fit their signatu
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -155,9 +156,12 @@ def _policy(
     return PolicySetting(policy, options, section.mode == "enforce")
 
 
-def read_policy_options(policy: Policy, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A policy's options from the values of its section, `mode` excepted. Raises ConfigError."""
-    return _options(f"[policies.{policy.name}]", values, policy.function, ("mode",))
+def read_policy_options(policy: Policy, values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """A policy's options from the values of its section, `mode` excepted. Raises ConfigError.
+
+    Files with sets in them are looked for in `directory`.
+    """
+    return _options(f"[policies.{policy.name}]", values, policy.function, FileSets(directory), ("mode",))
 
 
 def _load(where: str, plugin: Plugin[T]) -> T:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from filters.evidence import Finding
     from gateway.smtp.message import Message
     from gateway.smtp.transaction import Transaction
@@ -19,13 +21,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def judge() -> Judge:
+def judge(request: pytest.FixtureRequest) -> Judge:
     """Asks a policy as the gateway would: `judge(POLICY, TRANSACTION, FINDING..., OPTION=VALUE...)`.
 
-    Options are written as in the configuration file. The test fails where the gateway would not have
-    loaded or asked the policy, or not have taken its verdict.
+    Options are written as in the configuration file; a file that they name is looked for beside the
+    test. The test fails where the gateway would not have loaded or asked the policy, or not have taken
+    its verdict.
     """
-    return _judge
+    directory = request.path.parent
+
+    def ask(policy: Policy, tx: Transaction, /, *findings: Finding, **options: object) -> Verdict | None:
+        return _judge(directory, policy, tx, findings, options)
+
+    return ask
 
 
 @pytest.fixture
@@ -40,7 +48,13 @@ def eml(request: pytest.FixtureRequest) -> ReadMessage:
     return read
 
 
-def _judge(policy: Policy, tx: Transaction, /, *findings: Finding, **options: object) -> Verdict | None:
+def _judge(
+    directory: Path,
+    policy: Policy,
+    tx: Transaction,
+    findings: tuple[Finding, ...],
+    options: dict[str, object],
+) -> Verdict | None:
     from filters.evidence import Evidence
     from gateway.assembly import read_policy_options
     from gateway.config import ConfigError
@@ -50,7 +64,7 @@ def _judge(policy: Policy, tx: Transaction, /, *findings: Finding, **options: ob
         pytest.fail(problem, pytrace=False)
     _check_question(policy, tx, findings)
     try:
-        values = read_policy_options(policy, options)
+        values = read_policy_options(policy, options, directory)
     except ConfigError as error:
         pytest.fail(str(error), pytrace=False)
     verdict = policy(tx, Evidence(findings), **values)

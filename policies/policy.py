@@ -26,9 +26,8 @@ class Policy:
         needs: Iterable[type[Finding]],
         wants: Iterable[type[Finding]] = (),
     ) -> None:
-        written: object = function
-        if not inspect.isfunction(written):
-            raise TypeError(f"@policy makes a policy of a function, and {written!r} is none")
+        if not inspect.isfunction(inspect.unwrap(function)):
+            raise TypeError(f"@policy makes a policy of a function, and {function!r} is none")
         self.function = function
         self.name: str = function.__name__
         self.stage = at

@@ -32,12 +32,11 @@ ADAPTERS = {
     "aiospamc": {"filters/spamassassin.py"},
     "pyclamd": {"filters/clamav.py"},
     "h11": {"filters/rspamd.py"},
-    "pytest": {"filters/testing/"},
+    "pytest": {"filters/testing/", "gateway/fixtures.py"},
     "dns": {"filters/resolver.py"},
     "click": {"gateway/cli/"},
     "rich": {"gateway/cli/"},
     "uvloop": {"gateway/loop.py"},
-    "pytest": {"gateway/fixtures.py"},
 }
 # Checks the types of what was parsed, wherever that came from.
 COMMON = {"msgspec"}

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from policies import (
     Evidence,
+    FileSet,
     Listings,
     SpamReport,
     Stage,
@@ -15,6 +17,7 @@ from policies import (
     Verdict,
     VirusReport,
     discard,
+    matches,
     policy,
     reject,
 )
@@ -47,6 +50,25 @@ def test_what_it_wants_may_be_given(judge: Judge):
     verdict = judge(example, transaction(), SpamReport(1.5), VirusReport("Eicar"))
     assert verdict is not None
     assert verdict.detail == "1.5 Eicar ('x',)"
+
+
+NOBODY = FileSet.of()
+
+
+@policy(at=Stage.MAIL)
+def listed(
+    tx: Transaction, evidence: Evidence, *, senders: FileSet = NOBODY, since: timedelta = timedelta()
+) -> Verdict | None:
+    sender = matches(tx.envelope.reverse_path, senders)
+    return reject("listed", detail=f"{sender} {since.total_seconds():g}") if sender else None
+
+
+def test_options_of_every_kind_are_read_and_files_are_beside_the_test(judge: Judge):
+    tx = transaction(stage=Stage.MAIL, reverse_path="anna@junk.example")
+    assert judge(listed, tx) is None
+    verdict = judge(listed, tx, senders="senders.txt", since="2h")
+    assert verdict is not None
+    assert verdict.detail == "@junk.example 7200"
 
 
 EARLY = transaction(stage=Stage.CONNECT)
