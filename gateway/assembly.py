@@ -26,6 +26,7 @@ from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.transaction import Stage
+from gateway.watch import Caller, Plainly
 from policies.policy import Policy
 
 T = TypeVar("T")
@@ -60,8 +61,8 @@ def find_plugins(config: Config) -> Plugins:
     return found
 
 
-def assemble(config: Config) -> Assembly:
-    """Put a configuration together. Raises ConfigError."""
+def assemble(config: Config, caller: Caller | None = None) -> Assembly:
+    """Put a configuration together; policies are called by `caller`. Raises ConfigError."""
     plugins = find_plugins(config)
     router = router_of(config)
     files = FileSets(config.file.parent)
@@ -69,7 +70,7 @@ def assemble(config: Config) -> Assembly:
         filters = (*_filters(config, plugins, files), _routes(router))
         policies = tuple(_policies(config.policies, plugins, files))
         _check_needs(policies, filters, plugins)
-        profiles = _profiles(config, plugins, policies, filters, files)
+        profiles = _profiles(config, plugins, policies, filters, files, caller or Plainly())
     except ConfigError as error:
         raise error.in_file(config.file) from None
     return Assembly(config, filters, policies, profiles, router, files)
@@ -152,8 +153,8 @@ def _policy(
     where: str, name: str, section: PolicySection, plugins: Plugins, files: FileSets
 ) -> PolicySetting:
     policy = _load(where, plugins.policies[name])
-    options = _options(where, section.options, policy.function, files, ("mode",))
-    return PolicySetting(policy, options, section.mode == "enforce")
+    options = _options(where, section.options, policy.function, files, ("mode", "on_error"))
+    return PolicySetting(policy, options, section.mode == "enforce", section.on_error)
 
 
 def read_policy_options(policy: Policy, values: Mapping[str, Any], directory: Path) -> dict[str, Any]:
@@ -199,10 +200,13 @@ def _profiles(
     policies: tuple[PolicySetting, ...],
     filters: tuple[FilterSetting, ...],
     files: FileSets,
+    caller: Caller,
 ) -> Profiles:
     joiner = Joiner()
-    general = Profile(Pipeline(policies, filters, joiner))
-    special = [_profile(config, section, plugins, filters, joiner, files) for section in config.profile]
+    general = Profile(Pipeline(policies, filters, joiner, caller))
+    special = [
+        _profile(config, section, plugins, filters, joiner, files, caller) for section in config.profile
+    ]
     return Profiles(general, special)
 
 
@@ -213,13 +217,14 @@ def _profile(
     filters: tuple[FilterSetting, ...],
     joiner: Joiner,
     files: FileSets,
+    caller: Caller,
 ) -> Profile:
     merged = msgspec.structs.replace(config.policies, settings=_merged(config.policies, section))
     policies = tuple(_policies(merged, plugins, files, "[profile.policies.{}]"))
     _check_needs(policies, filters, plugins)
     changed = [_load(f"[policies.{name}]", plugins.policies[name]) for name in section.settings]
     is_early = any(policy.stage.is_before(Stage.RCPT) for policy in changed)
-    return Profile(Pipeline(policies, filters, joiner), section.recipients, is_early)
+    return Profile(Pipeline(policies, filters, joiner, caller), section.recipients, is_early)
 
 
 def _merged(general: PoliciesSection, profile: ProfileSection) -> dict[str, PolicySection]:
@@ -231,7 +236,9 @@ def _merged(general: PoliciesSection, profile: ProfileSection) -> dict[str, Poli
             raise ConfigError(f"[profile.policies.{name}]", "", problem)
         section = sections.get(name, PolicySection())
         sections[name] = PolicySection(
-            mode=overrides.mode or section.mode, options={**section.options, **overrides.options}
+            mode=overrides.mode or section.mode,
+            on_error=overrides.on_error or section.on_error,
+            options={**section.options, **overrides.options},
         )
     return sections
 

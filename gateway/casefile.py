@@ -31,6 +31,15 @@ class Gathered:
     joined: bool = False
     age: float | None = None
 
+    @property
+    def kind(self) -> str:
+        """In a word for whoever counts: how it was had, or why not."""
+        if isinstance(self.outcome, Unavailable):
+            return "unavailable"
+        if isinstance(self.outcome, Skipped):
+            return "skipped"
+        return "remembered" if self.age is not None else "joined" if self.joined else "found"
+
     def as_record(self) -> dict[str, Any]:
         """As the record has it (INTERFACE: Records, `evidence`)."""
         about: dict[str, Any] = {"source": self.source, "elapsed": round(self.elapsed, 6)}
@@ -52,12 +61,14 @@ class Opinion:
     """What one policy said. `enforced` is false in `mode = "warn"`.
 
     `exempted_by` is the policy that kept this one from being asked.
+    `error` is how it failed, where that means nothing for the mail and so is no verdict.
     """
 
     verdict: Verdict | None
     stage: Stage
     enforced: bool
     exempted_by: str | None = None
+    error: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """As the record has it (INTERFACE: Records, `opinions`)."""
@@ -72,6 +83,9 @@ class Opinion:
             record["reason"] = self.verdict.reason
             record["detail"] = self.verdict.detail
             record |= self.verdict.as_record()
+        elif self.error:
+            record["reason"] = "policy-error"
+            record["detail"] = self.error
         if self.exempted_by is not None:
             record["exempted_by"] = self.exempted_by
         return record
@@ -97,8 +111,9 @@ class CaseFile:
     recipients at the end of data.
 
     `deferral` is the first verdict that a failure (not a policy's will) led to: mail is tempfailed
-    for it unless a later policy knows the message for junk. `unscanned` names the filters that mail
-    may pass without, because the operator said so or because it was too large for them. `profile` is
+    for it unless a later policy knows the message for junk. `unscanned` names the filters (and
+    policies that failed) that mail may pass without, because the operator said so or because it was too
+    large for them. `profile` is
     the entry of the `[[profile]]` that the opinions are by, `None` for the general settings.
     """
 

@@ -36,15 +36,16 @@ def _lines(assembly: Assembly) -> Iterator[str]:
     for name in dict.fromkeys([*config.policies.order, *config.policies.settings]):
         section = config.policies.settings.get(name, PolicySection())
         defaults = _defaults(asked[name].function) if name in asked else {}
-        yield from _section(
-            f"[policies.{toml_key(name)}]", {"mode": section.mode, **defaults, **section.options}
-        )
+        common = {"mode": section.mode, "on_error": section.on_error}
+        yield from _section(f"[policies.{toml_key(name)}]", {**common, **defaults, **section.options})
     for profile in config.profile:
         yield from _section("[[profile]]", {"recipients": profile.recipients})
         for name, overrides in profile.settings.items():
-            values = {"mode": overrides.mode, **overrides.options}
+            values = {"mode": overrides.mode, "on_error": overrides.on_error, **overrides.options}
             yield from _section(f"[profile.policies.{toml_key(name)}]", values)
     yield from _section("[journal]", msgspec.structs.asdict(config.journal))
+    if config.metrics is not None:
+        yield from _section("[metrics]", msgspec.structs.asdict(config.metrics))
 
 
 def _defaults(function: Any) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
 _FIRST_INHERITED = 3
 
 
-def bind(address: str, socket_mode: str) -> socket.socket:
+def bind(address: str, socket_mode: str, section: str = "[[listener]]") -> socket.socket:
     """A socket that is bound and does not listen: nobody is to connect before somebody can answer.
 
-    `socket_mode` is the octal permissions of a Unix socket. Raises ConfigError.
+    `socket_mode` is the octal permissions of a Unix socket, `section` where the address stands. Raises
+    ConfigError.
     """
     endpoint = parse_listener(address)
     try:
@@ -23,7 +24,7 @@ def bind(address: str, socket_mode: str) -> socket.socket:
             return _inherited(endpoint)
         return _bind_unix(endpoint.path, int(socket_mode, 8)) if endpoint.path else _bind_tcp(endpoint)
     except OSError as error:
-        raise cannot_listen(address, error) from None
+        raise cannot_listen(address, error, section) from None
 
 
 def _bind_tcp(endpoint: Endpoint) -> socket.socket:
@@ -69,10 +70,10 @@ def _inherited(wanted: Inherited) -> socket.socket:
     raise OSError(errno.ENOENT, "systemd passed no socket of this name")
 
 
-def cannot_listen(address: str, error: OSError) -> ConfigError:
+def cannot_listen(address: str, error: OSError, section: str = "[[listener]]") -> ConfigError:
     """The error for an address that is taken, foreign, or reserved for root."""
     # A name that is not known has a number of its own kind, below zero.
     cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
     if error.errno == errno.EACCES:
         cause += "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
-    return ConfigError("[[listener]]", "address", f"{address} cannot be listened on: {cause}")
+    return ConfigError(section, "address", f"{address} cannot be listened on: {cause}")

@@ -17,6 +17,7 @@ from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
 from gateway.joining import THROWN, Answer, Joiner
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning
+from gateway.watch import Caller, Interrupted, Plainly
 from policies.policy import Policy
 from policies.verdict import Verdict, reject, tempfail
 
@@ -25,11 +26,15 @@ _MAX_TRACEBACK = 2000
 
 @dataclass(frozen=True, slots=True)
 class PolicySetting:
-    """A policy with the operator's options. A policy in `mode = "off"` has no setting at all."""
+    """A policy with the operator's options. A policy in `mode = "off"` has no setting at all.
+
+    `on_error` is what it means for the mail when the policy itself fails.
+    """
 
     policy: Policy
     options: Mapping[str, Any] = field(default_factory=dict)
     enforced: bool = True
+    on_error: Meaning = "tempfail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +63,30 @@ def verdict_for(failure: Outcome | BaseException, meaning: Meaning = "tempfail")
         case DeadlineExceeded():
             return tempfail("deadline-exceeded", status="4.4.7", detail="the deadline passed while scanning")
         case BaseException():
-            trace = "".join(traceback.format_exception(failure))
-            return tempfail("policy-error", status="4.3.0", detail=trace[-_MAX_TRACEBACK:])
+            reason, detail, status = "policy-error", _traceback(failure), "3.0"
         case Unavailable(filter=name, cause=cause):
-            reason, detail = "evidence-unavailable", f"{name}: {cause}"
+            reason, detail, status = "evidence-unavailable", f"{name}: {cause}", "7.1"
         case Skipped(filter=name, cause=cause):
-            reason, detail = "scan-skipped", f"{name}: {cause}"
+            reason, detail, status = "scan-skipped", f"{name}: {cause}", "7.1"
         case _:
             raise TypeError(f"{failure!r} is not a failure")
     if meaning == "accept":
         return None
     if meaning == "reject":
-        return reject(reason, text="Message refused: it cannot be checked", detail=detail)
-    return tempfail(reason, detail=detail)
+        text = "Message refused: it cannot be checked"
+        return reject(reason, text=text, detail=detail, status=f"5.{status}")
+    return tempfail(reason, detail=detail, status=f"4.{status}")
+
+
+def _traceback(error: BaseException) -> str:
+    """Its end, which says most."""
+    return "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
 
 
 class Pipeline:
     """Filters and policies as configured. Shared by all sessions; keeps nothing about any of them.
 
-    Filters are asked by way of `joiner`, which several pipelines may share.
+    Filters are asked by way of `joiner`, and policies by way of `caller`, which several pipelines may share.
     """
 
     def __init__(
@@ -84,8 +94,10 @@ class Pipeline:
         policies: Sequence[PolicySetting],
         filters: Sequence[FilterSetting],
         joiner: Joiner | None = None,
+        caller: Caller | None = None,
     ) -> None:
         self._joiner = joiner or Joiner()
+        self._caller = caller or Plainly()
         self._stages = {stage: [s for s in policies if s.policy.stage is stage] for stage in Stage}
         self._filters = {setting.filter.finds: setting for setting in filters}
 
@@ -170,6 +182,7 @@ class Pipeline:
             answer.outcome, source.name, loop.time() - started, source.stage, answer.joined, answer.age
         )
         case.remember(source.finds, gathered)
+        self._caller.note(gathered)
         return answer.outcome
 
     async def _run(self, setting: FilterSetting, tx: Transaction, started: float, deadline: float) -> Answer:
@@ -203,20 +216,20 @@ class Pipeline:
     def _call(
         self, setting: PolicySetting, tx: Transaction, case: CaseFile, evidence: Evidence
     ) -> Verdict | None:
-        """Call the policy; an exception, or an answer that is none, is a deferral and no verdict."""
+        """Call the policy; an exception, or an answer that is none, is by `on_error`, and no verdict."""
+        name = setting.policy.name
         try:
-            verdict = setting.policy(tx, evidence, **setting.options)
-            if not isinstance(verdict, Verdict | None):
-                raise TypeError(f"policy {setting.policy.name!r} returned {verdict!r}, not a verdict or None")
-            if verdict is not None:
-                verdict.check_stage(tx.stage)
-        except THROWN as error:
-            deferral = verdict_for(error)
-            case.opinions[setting.policy.name] = Opinion(deferral, tx.stage, setting.enforced)
-            if setting.enforced:
-                self._defer(case, deferral, setting.policy.name, tx.stage)
+            verdict = self._caller.call(setting.policy, tx, evidence, setting.options)
+        except (*THROWN, Interrupted) as error:
+            deferral = verdict_for(error, setting.on_error)
+            trace = "" if deferral else _traceback(error)
+            case.opinions[name] = Opinion(deferral, tx.stage, setting.enforced, error=trace)
+            if setting.enforced and deferral is None:
+                case.unscanned[name] = "policy-error"
+            elif setting.enforced:
+                self._defer(case, deferral, name, tx.stage)
             return None
-        case.opinions[setting.policy.name] = Opinion(verdict, tx.stage, setting.enforced)
+        case.opinions[name] = Opinion(verdict, tx.stage, setting.enforced)
         return verdict
 
     @staticmethod

@@ -18,6 +18,7 @@ from gateway.config.schema import (
     GatewaySection,
     JournalSection,
     ListenerSection,
+    MetricsSection,
     PoliciesSection,
     PolicySection,
     ProfileSection,
@@ -120,6 +121,9 @@ reject_score = 12.0
 
 [journal]
 retention = 7776000
+
+[metrics]
+address = "127.0.0.1:9125"
 """
 
 
@@ -145,6 +149,7 @@ def _lines() -> Iterator[str]:
             yield from _policy(name, found.load())
     yield from _section("[[profile]]", ProfileSection)
     yield from _section("[journal]", JournalSection)
+    yield from _section("[metrics]", MetricsSection)
     yield from _texts()
 
 

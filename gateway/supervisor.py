@@ -1,163 +1,74 @@
 """The supervisor: binds the sockets, starts the processes, and then only watches.
 
-It loads no plugin and parses nothing from outside but the configuration file. A process that dies
-is started again at once; one that keeps dying is started again more and more slowly. New
-configurations, and changed plugins, are tried out on one new worker before the old ones are let go.
+It loads no plugin and parses nothing from outside but the configuration file. Each process is looked after
+by its `Child`. New configurations, and changed plugins, are tried out on one new worker before the old ones
+are let go.
 """
 
 import asyncio
-import contextlib
 import enum
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from gateway import bulletin
+from gateway.child import Child, Seat, StartError
 from gateway.config import Config, ConfigError, load, read_plugins
 from gateway.journal.layout import Layout
+from gateway.ledger import Counter, Ledger, Tally
 from gateway.listening import bind
 from gateway.proxy.admission import share_memory
 from gateway.quarantine import quarantine_directory
-from gateway.roles import briefing
-from gateway.roles.control import READY
 from gateway.sources import Watch
 from gateway.spool import content_directory
 
-START_TIMEOUT = 60.0
-# How long a process may show no life. A policy that computes for longer is held for stuck.
-SILENCE = 20.0
+# Of each worker: its own, and its successor's.
+_SEATS = 2
 # How often the plugins are looked at. What is unchanged for so long is taken to be whole.
 LOOK_INTERVAL = 1.0
-_FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_WELL = 0.1, 5.0, 10.0
 
 _log = structlog.get_logger()
 
 
-class StartError(Exception):
-    """A process did not come up; `status` is what to exit with. Its own words are on standard error."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"exit status {status}")
-        self.status = status
-
-
-class Child:
-    """One process of a role, started again whenever it ends by itself."""
-
-    def __init__(
-        self, role: str, config: Config, arguments: Sequence[str] = (), descriptors: Sequence[int] = ()
-    ) -> None:
-        self._role = role
-        self._config = config
-        self._arguments = arguments
-        self._descriptors = descriptors
-        self._process: asyncio.subprocess.Process | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._is_stopping = False
-
-    def expect_end(self) -> None:
-        """From now on it may end, and is not started again."""
-        self._is_stopping = True
-
-    async def start(self) -> None:
-        """Return when it works. Raises StartError when it does not."""
-        await self._start()
-        self._watching = asyncio.create_task(self._watch())
-
-    async def stop(self) -> None:
-        """Ask it to finish and wait until it has."""
-        self.expect_end()
-        process = self._process
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        if self._watching is not None:
-            await self._watching
-
-    async def _start(self) -> None:
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # not from the current directory: it may have a folder named "policies"
-            "-m",
-            "gateway.roles",
-            self._role,
-            "--config",
-            str(self._config.file),
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=self._descriptors,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(briefing.pack(self._config))
-        if self._is_stopping:
-            # It was asked for while this one was not there yet.
-            process.terminate()
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                first_words = await process.stdout.readline()
-        except TimeoutError:
-            first_words = b""
-            process.kill()
-        if first_words != READY:
-            raise StartError(await process.wait() or os.EX_SOFTWARE)
-
-    async def _watch(self) -> None:
-        pause = 0.0
-        while True:
-            assert self._process is not None
-            started = asyncio.get_running_loop().time()
-            status = await self._wait_for_end(self._process)
-            lived = asyncio.get_running_loop().time() - started
-            pause = _FIRST_PAUSE if lived > _LIVED_WELL else min(pause * 2 + _FIRST_PAUSE, _LONGEST_PAUSE)
-            if not self._is_stopping:
-                _log.error("a process died and is started again", role=self._role, status=status)
-                await asyncio.sleep(pause)
-            if self._is_stopping:
-                return
-            # OSError: no memory or no process left. The end of the one before is still the last news.
-            with contextlib.suppress(StartError, OSError):
-                await self._start()
-
-    async def _wait_for_end(self, process: asyncio.subprocess.Process) -> int:
-        """Its exit status; it is killed if its event loop no longer turns."""
-        assert process.stdout is not None
-        while process.returncode is None:
-            try:
-                async with asyncio.timeout(SILENCE):
-                    if not await process.stdout.read(4096):
-                        await process.wait()
-            except TimeoutError:
-                _log.error("a process shows no life and is killed", role=self._role, pid=process.pid)
-                process.kill()
-        return process.returncode
-
-
 class Generation:
-    """All processes of one configuration, and the watch over its plugins."""
+    """All processes of one configuration, and the watch over its plugins.
+
+    Each worker has two seats in everything they share, so that a successor can sit down while it finishes.
+    """
 
     def __init__(
         self,
         config: Config,
         sockets: Sequence[socket.socket],
         roles: Sequence[str],
+        ledger: Ledger,
+        counter: Counter,
         watch: Watch | None = None,
     ) -> None:
+        """`sockets` are the listeners', and behind them that of the metrics if there is one."""
         self.config = config
         self.watch = watch
         self.sockets = sockets
-        count = config.gateway.workers or len(os.sched_getaffinity(0))
-        self._counts = share_memory(count, len(config.listener))
-        self._workers = [self._worker(number, count) for number in range(count)]
-        # Who keeps records loads no plugins, and has no business with them.
-        self._keepers = [Child("journal", msgspec.structs.replace(config, plugins=None))]
+        self._ledger = ledger
         self._roles = roles
+        count = config.gateway.workers or len(os.sched_getaffinity(0))
+        listeners = len(config.listener)
+        self._counts = share_memory(_SEATS * count, listeners)
+        self._slots = [ledger.take() for _ in range(_SEATS * count)]
+        self._bulletins = [bulletin.share_memory() for _ in range(_SEATS * count)]
+        self._workers = [
+            Child("smtp", config, counter, [self._seat(seat, count) for seat in (number, count + number)])
+            for number in range(count)
+        ]
+        # Who keeps records or shows figures loads no plugins, and has no business with them.
+        bare = msgspec.structs.replace(config, plugins=None)
+        self._keepers = [Child("journal", bare, counter)]
+        self._shows = [Child("metrics", bare, counter, [self._view(each)]) for each in sockets[listeners:]]
 
     async def start(self) -> None:
         """Start one worker; where that comes up, the others. Raises StartError."""
@@ -167,6 +78,7 @@ class Generation:
                 await asyncio.gather(*(worker.start() for worker in self._workers[1:]))
             if "journal" in self._roles:
                 await asyncio.gather(*(keeper.start() for keeper in self._keepers))
+            await asyncio.gather(*(show.start() for show in self._shows))
         except StartError:
             await self.stop()
             raise
@@ -174,21 +86,33 @@ class Generation:
     async def stop(self) -> None:
         """Let the workers finish, then the journal, which has their last records to keep."""
         # A signal to the whole process group reaches all of them before it reaches us.
-        for child in (*self._workers, *self._keepers):
+        for child in (*self._workers, *self._keepers, *self._shows):
             child.expect_end()
-        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        await asyncio.gather(*(child.stop() for child in (*self._workers, *self._shows)))
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
-        os.close(self._counts)
+        for descriptor in (self._counts, *self._bulletins):
+            os.close(descriptor)
+        for slot in self._slots:
+            self._ledger.give_back(slot)
 
-    def _worker(self, number: int, count: int) -> Child:
-        sockets = [each.fileno() for each in self.sockets]
+    def _seat(self, number: int, workers: int) -> Seat:
+        sockets = [each.fileno() for each in self.sockets[: len(self.config.listener)]]
+        ledger, board = self._ledger.descriptor, self._bulletins[number]
         arguments = [
             f"--sockets={','.join(map(str, sockets))}",
             f"--counts={self._counts}",
-            f"--worker={number}",
-            f"--workers={count}",
+            f"--seat={number}",
+            f"--seats={_SEATS * workers}",
+            f"--workers={workers}",
+            f"--ledger={ledger}",
+            f"--slot={self._slots[number]}",
+            f"--bulletin={board}",
         ]
-        return Child("smtp", self.config, arguments, [*sockets, self._counts])
+        return Seat(arguments, [*sockets, self._counts, ledger, board], board)
+
+    def _view(self, metrics: socket.socket) -> Seat:
+        number, ledger = metrics.fileno(), self._ledger.descriptor
+        return Seat([f"--sockets={number}", f"--ledger={ledger}"], [number, ledger])
 
 
 class Wish(enum.Enum):
@@ -209,6 +133,9 @@ class Supervisor:
         self._file = file
         self._roles = roles
         self._sockets: dict[str, socket.socket] = {}
+        # What has been counted outlives every process and every configuration.
+        self._ledger = Ledger()
+        self._counter = Tally(self._ledger.descriptor, self._ledger.take())
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Event()
         self._draining: set[asyncio.Task[None]] = set()
@@ -243,7 +170,7 @@ class Supervisor:
         """The processes of a configuration, not started yet. Raises ConfigError."""
         prepare_directories(config)
         sockets = self._bind(config) if "smtp" in self._roles else []
-        return Generation(config, sockets, self._roles, watch)
+        return Generation(config, sockets, self._roles, self._ledger, self._counter, watch)
 
     async def _next_wish(self, watch: Watch | None) -> Wish:
         """Wait for a signal, or for a change of the plugins that has settled."""
@@ -290,14 +217,20 @@ class Supervisor:
         return new
 
     def _bind(self, config: Config) -> list[socket.socket]:
-        """The listening sockets, those that are open already among them. Raises ConfigError."""
+        """The listening sockets, those that are open already among them, and that of the metrics.
+
+        Raises ConfigError.
+        """
+        wanted = [("[[listener]]", listener.address, listener.socket_mode) for listener in config.listener]
+        if config.metrics is not None:
+            wanted.append(("[metrics]", config.metrics.address, "660"))
         try:
-            for listener in config.listener:
-                if listener.address not in self._sockets:
-                    self._sockets[listener.address] = bind(listener.address, listener.socket_mode)
+            for section, address, mode in wanted:
+                if address not in self._sockets:
+                    self._sockets[address] = bind(address, mode, section)
         except ConfigError as error:
             raise error.in_file(config.file) from None
-        return [self._sockets[listener.address] for listener in config.listener]
+        return [self._sockets[address] for _, address, _ in wanted]
 
     def _close_unused(self, generation: Generation) -> None:
         for address, listening in list(self._sockets.items()):

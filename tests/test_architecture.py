@@ -37,6 +37,7 @@ ADAPTERS = {
     "click": {"gateway/cli/"},
     "rich": {"gateway/cli/"},
     "uvloop": {"gateway/loop.py"},
+    "prometheus_client": {"gateway/metrics.py"},
 }
 # Checks the types of what was parsed, wherever that came from.
 COMMON = {"msgspec"}
@@ -48,6 +49,7 @@ READERS_OF_CONFIGURATION = (
     "gateway.cli",
     "gateway.roles",
     "gateway.assembly",
+    "gateway.child",
     "gateway.effective",
     "gateway.reference",
     "gateway.supervisor",

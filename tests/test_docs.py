@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway import metrics
 from gateway.assembly import assemble
 from gateway.config import load, parse
 from gateway.config.options import options_of
@@ -16,6 +17,7 @@ from gateway.config.schema import (
     GatewaySection,
     JournalSection,
     ListenerSection,
+    MetricsSection,
     PoliciesSection,
     PolicySection,
     ProfileSection,
@@ -40,6 +42,7 @@ SECTIONS = {
     "[policies.NAME]": PolicySection,
     "[[profile]]": ProfileSection,
     "[journal]": JournalSection,
+    "[metrics]": MetricsSection,
 }
 
 
@@ -140,6 +143,11 @@ def test_every_reason_is_explained(reason: str):
 @pytest.mark.parametrize("word", [*Record.__struct_fields__, *VERDICTS, *STAGES])
 def test_every_word_of_a_record_is_explained(word: str):
     assert f"`{word}`" in (DOCS / "journal.md").read_text(encoding="utf-8")
+
+
+def test_every_metric_is_explained():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(metrics.NAMES)
 
 
 @pytest.mark.parametrize("stage", Stage)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
+from gateway.child import StartError
 from gateway.cli.common import config_option
 from gateway.config import Config
 from gateway.log import configure_logging
-from gateway.supervisor import StartError, Supervisor
+from gateway.supervisor import Supervisor
 
 ROLES = ("smtp", "journal")
 

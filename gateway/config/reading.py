@@ -16,6 +16,7 @@ from gateway.config.schema import (
     GatewaySection,
     JournalSection,
     ListenerSection,
+    MetricsSection,
     PoliciesSection,
     PolicyOverrides,
     PolicySection,
@@ -33,7 +34,7 @@ V = TypeVar("V")
 
 # Keys of [policies]: no policy can be called like one of them.
 RESERVED = frozenset(PoliciesSection.__struct_fields__) - {"settings"}
-_SECTIONS = ("gateway", "listener", "relay", "filters", "policies", "profile", "journal")
+_SECTIONS = ("gateway", "listener", "relay", "filters", "policies", "profile", "journal", "metrics")
 
 
 def load(file: Path) -> Config:
@@ -84,9 +85,11 @@ def _read(file: Path, tables: dict[str, Any]) -> Config:
         policies=_read_policies(tables.get("policies", {})),
         profile=_read_list("[[profile]]", tables["profile"], _read_profile) if "profile" in tables else (),
         journal=read_table("[journal]", tables.get("journal", {}), JournalSection),
+        metrics=read_table("[metrics]", tables["metrics"], MetricsSection) if "metrics" in tables else None,
     )
     _check_addresses(config)
     _check_spool(config.gateway)
+    _check_memory(config.gateway)
     return config
 
 
@@ -182,6 +185,10 @@ def _check_addresses(config: Config) -> None:
         _check_tls(listener)
         _check_peers("proxy_protocol", listener.proxy_protocol)
         _check_peers("xclient", listener.xclient)
+    if config.metrics is not None:
+        endpoint = _endpoint("[metrics]", config.metrics.address, parse_listener)
+        if endpoint in listening:
+            raise ConfigError("[metrics]", "address", f"{endpoint} is a listener's already")
     for relay in config.relay:
         _check_domains(relay.domains)
         for address in relay.address:
@@ -195,6 +202,12 @@ def _check_spool(gateway: GatewaySection) -> None:
     if gateway.max_spool_size < gateway.max_message_size:
         problem = f"{gateway.max_spool_size} is less than max_message_size: such a message could not be kept"
         raise ConfigError("[gateway]", "max_spool_size", problem)
+
+
+def _check_memory(gateway: GatewaySection) -> None:
+    if gateway.worker_memory <= gateway.policy_memory:
+        problem = f"{gateway.worker_memory} is not more than policy_memory, which one policy alone may take"
+        raise ConfigError("[gateway]", "worker_memory", problem)
 
 
 def _check_tls(listener: ListenerSection) -> None:

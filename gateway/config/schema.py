@@ -71,6 +71,25 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
             "answered with 452 4.3.1. Not less than `max_message_size`."
         ),
     ] = 2_147_483_648
+    policy_time: Annotated[
+        Seconds,
+        Meta(description="Seconds one call of a policy may take; then it is interrupted (`policy-error`)."),
+    ] = 5.0
+    policy_memory: Annotated[
+        Octets,
+        Meta(
+            description="Octets one call of a policy may add to the worker's memory; then it is interrupted "
+            "likewise, and the worker replaced."
+        ),
+    ] = 536_870_912
+    worker_memory: Annotated[
+        Octets,
+        Meta(
+            description="Octets of private memory one worker may have (RLIMIT_DATA): a policy that wants "
+            "more at once fails with MemoryError. A worker with three quarters of it in use is replaced. "
+            "More than `policy_memory`."
+        ),
+    ] = 2_147_483_648
 
 
 class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +229,13 @@ class PolicySection(msgspec.Struct, frozen=True, kw_only=True):
             "pass; `off`."
         ),
     ] = "enforce"
+    on_error: Annotated[
+        Meaning,
+        Meta(
+            description="What it means for the mail when the policy fails (`policy-error`): `tempfail` "
+            "(451 4.3.0), `accept` (with the field X-Sluicegate-Unscanned) or `reject` (550 5.3.0)."
+        ),
+    ] = "tempfail"
     options: dict[str, Any] = {}
 
 
@@ -240,6 +266,7 @@ class PolicyOverrides(msgspec.Struct, frozen=True, kw_only=True):
     """A policy's section in a profile: what it leaves out is as in `[policies.NAME]`."""
 
     mode: Mode | None = None
+    on_error: Meaning | None = None
     options: dict[str, Any] = {}
 
 
@@ -271,6 +298,14 @@ class JournalSection(msgspec.Struct, frozen=True, kw_only=True):
     ] = 7_776_000
 
 
+class MetricsSection(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers for Prometheus, at /metrics. There are none without this section."""
+
+    address: Annotated[
+        str, Meta(description="`host:port` or `unix:/path`; whoever can connect there can read them.")
+    ] = "127.0.0.1:9125"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole configuration file, defaults filled in. `source` is its text as it was read.
 
@@ -287,3 +322,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policies: PoliciesSection
     profile: tuple[ProfileSection, ...] = ()
     journal: JournalSection
+    metrics: MetricsSection | None = None

@@ -39,6 +39,8 @@ def _of_accepted(record: Record) -> _Advice:
         if str(opinion.get("verdict", "")).startswith("would-"):
             reason = opinion.get("reason")
             yield f'Policy {policy} in mode = "enforce" would have refused it: {reason}.'
+        elif opinion.get("reason") == "policy-error" and opinion.get("mode") == "enforce":
+            yield f'Policy {policy} failed: on_error = "tempfail" refuses such mail for now.'
     if record.policy is not None:
         yield f"Policy {record.policy} accepted it for {record.reason}: without it, later policies are asked."
     for source, failure, option in _failures(record):

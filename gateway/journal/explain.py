@@ -96,9 +96,7 @@ def _opinions(opinions: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, 
 
 def _opinion(opinion: Mapping[str, Any]) -> str:
     verdict = opinion.get("verdict")
-    if verdict is None:
-        return "no opinion"
-    said = " ".join(str(part) for part in (verdict, opinion.get("reason")) if part)
+    said = " ".join(str(part) for part in (verdict, opinion.get("reason")) if part) or "no opinion"
     detail = str(opinion.get("detail") or "").strip()
     # Of a traceback, the last line says what happened; the rest is above, under "Detail".
     return f"{said}: {detail.splitlines()[-1]}" if detail else said

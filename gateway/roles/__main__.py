@@ -37,12 +37,28 @@ async def _work(arguments: argparse.Namespace, config: Config) -> None:
         from gateway.roles.journal import keep
 
         await keep(config, Control())
+    elif arguments.role == "metrics":
+        from gateway.roles.metrics import show
+
+        await show(_sockets(arguments)[0], arguments.ledger, Control())
     else:
         from gateway.roles.smtp import Place, serve
 
-        sockets = [socket.socket(fileno=int(number)) for number in arguments.sockets.split(",")]
-        place = Place(sockets, arguments.counts, arguments.worker, arguments.workers)
+        place = Place(
+            _sockets(arguments),
+            arguments.counts,
+            arguments.seat,
+            arguments.seats,
+            arguments.workers,
+            arguments.bulletin,
+            arguments.ledger,
+            arguments.slot,
+        )
         await serve(config, place, Control())
+
+
+def _sockets(arguments: argparse.Namespace) -> list[socket.socket]:
+    return [socket.socket(fileno=int(number)) for number in arguments.sockets.split(",")]
 
 
 def leave_no_dumps() -> None:
@@ -55,12 +71,20 @@ def main() -> None:
     """Entry point of `python -m gateway.roles`."""
     leave_no_dumps()
     parser = argparse.ArgumentParser(prog="sluicegate")
-    parser.add_argument("role", choices=("smtp", "journal"))
+    parser.add_argument("role", choices=("smtp", "journal", "metrics"))
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--sockets", help="file descriptors of the bound sockets")
     parser.add_argument("--counts", type=int, help="file descriptor of the memory that workers count in")
-    parser.add_argument("--worker", type=int, help="which of the workers this one is")
-    parser.add_argument("--workers", type=int, help="how many there are")
+    parser.add_argument("--seat", type=int, help="its place in that memory")
+    parser.add_argument("--seats", type=int, help="how many places there are")
+    parser.add_argument("--workers", type=int, help="how many workers there are")
+    parser.add_argument(
+        "--bulletin", type=int, help="file descriptor of the memory in which it says what it is at"
+    )
+    parser.add_argument(
+        "--ledger", type=int, help="file descriptor of the memory in which everything is counted"
+    )
+    parser.add_argument("--slot", type=int, help="its place in that memory")
     arguments = parser.parse_args()
     configure_logging()
     try:

@@ -2,8 +2,8 @@
 
 Downwards: SIGTERM, or the end of standard input, says that it is time to finish. Upwards: a line
 when the process does its work, then an octet a second for as long as its event loop turns; a policy
-that never returns is noticed by that. SIGUSR1, from whoever suspects a leak, has the process say in
-the log what it has in hand.
+that never returns is noticed by that. Another octet among them asks for a successor. SIGUSR1, from
+whoever suspects a leak, has the process say in the log what it has in hand.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import structlog
 
 READY = b"ready\n"
 BEAT = b"."
+UNWELL = b"!"
 BEAT_INTERVAL = 1.0
 IN_HAND = "what is in hand"
 
@@ -27,6 +28,7 @@ class Control:
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
+        self._is_ready = False
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -39,17 +41,30 @@ class Control:
     def say_ready(self) -> None:
         """Tell the supervisor that this process does its work."""
         os.write(self._upwards, READY)
+        self._is_ready = True
         self._beat()
+
+    def say_alive(self) -> None:
+        """A sign of life out of turn, by whoever knows that the event loop is late and not stuck."""
+        self._say(BEAT)
+
+    def say_unwell(self) -> None:
+        """Ask for a successor: this process goes on as well as it can until it is told to stop."""
+        self._say(UNWELL)
 
     async def wait_for_stop(self) -> None:
         """Return when the process should finish."""
         await self._stopping.wait()
 
     def _beat(self) -> None:
-        # Without a supervisor the end of standard input will stop us; this need not.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._upwards, BEAT)
+        self._say(BEAT)
         asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat)
+
+    def _say(self, octet: bytes) -> None:
+        # Nothing comes before the first line. Without a supervisor the end of standard input will stop us.
+        if self._is_ready:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._upwards, octet)
 
     def _read_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), 4096):

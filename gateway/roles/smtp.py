@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.assembly import Assembly, assemble
+from gateway.bulletin import Bulletin
 from gateway.config import Config, ConfigError
 from gateway.config.schema import GatewaySection, ListenerSection
+from gateway.counting import CountingWriter
 from gateway.joining import THROWN
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
+from gateway.ledger import Tally
 from gateway.listening import cannot_listen
 from gateway.pipeline import FilterSetting
 from gateway.proxy.admission import Admission, ConnectionCounts
@@ -34,27 +37,39 @@ from gateway.roles.control import Control
 from gateway.smtp.content import BareNewline
 from gateway.smtp.networks import Networks
 from gateway.spool import Store, content_directory
+from gateway.watch import Watch
 
 # How long a session in the middle of something may go on after SIGTERM.
 GRACE = 30.0
 _FLUSH_INTERVAL = 1.0
+_HEALTH_INTERVAL = 1.0
+# The part of its memory beyond which a worker is to be replaced, before there is none left.
+_WELL_FED = 0.75
 # How long neighbours may keep a worker from its first client.
 _FIRST_PROBE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a worker shares with the others: bound sockets, in the order of `config.listener`, and counts."""
+    """What a worker shares with others: bound sockets, in the order of `config.listener`, and memory.
+
+    `seat` is its row among the `seats` of the connection counts, `slot` its part of the ledger. The
+    bulletin is its own, for the supervisor to read.
+    """
 
     sockets: Sequence[socket.socket]
-    counts_descriptor: int
-    worker: int
+    counts: int
+    seat: int
+    seats: int
     workers: int
+    bulletin: int
+    ledger: int
+    slot: int
 
     def admission(self, number: int, listener: ListenerSection, descriptors: Descriptors) -> Admission:
         """The limits of the listener of this number."""
         return Admission(
-            ConnectionCounts(self.counts_descriptor, self.worker, self.workers, number),
+            ConnectionCounts(self.counts, self.seat, self.seats, number),
             listener.max_connections,
             listener.max_connections_per_client,
             listener.max_connections_per_network,
@@ -69,7 +84,8 @@ async def serve(config: Config, place: Place, control: Control) -> None:
     Raises ConfigError where the configuration cannot be put together.
     """
     limit = _raise_descriptor_limit()
-    async with _working(config, place.workers) as shared:
+    _limit_memory(config.gateway.worker_memory)
+    async with _working(config, place, control) as shared:
         descriptors = Descriptors.within(limit, in_use=len(os.listdir("/proc/self/fd")))
         servers = [
             Server(_service(shared, listener, descriptors), place.admission(number, listener, descriptors))
@@ -97,9 +113,11 @@ class _Shared:
 
 
 @contextlib.asynccontextmanager
-async def _working(config: Config, workers: int) -> AsyncIterator[_Shared]:
+async def _working(config: Config, place: Place, control: Control) -> AsyncIterator[_Shared]:
     """What all listeners share, closed again in the right order."""
-    assembly = assemble(config)
+    tally = Tally(place.ledger, place.slot)
+    watch = _watch(config.gateway, place, tally, control)
+    assembly = assemble(config, watch)
     layout = Layout(Path(config.gateway.state_directory))
     writer = JournalWriter(layout.spool)
     pool = Pool(config.gateway.hostname)
@@ -113,12 +131,15 @@ async def _working(config: Config, workers: int) -> AsyncIterator[_Shared]:
             _flush_now_and_then(writer),
             capabilities.keep_probing(),
             assembly.files.keep_reloading(),
+            _say_when_unwell(watch, config.gateway, control),
         )
     ]
     try:
-        recorder = Recorder(writer, config.gateway.hostname)
-        yield _Shared(assembly, recorder, pool, capabilities, _store(config.gateway, workers))
+        recorder = Recorder(CountingWriter(writer, tally), config.gateway.hostname)
+        watch.start()
+        yield _Shared(assembly, recorder, pool, capabilities, _store(config.gateway, place.workers))
     finally:
+        watch.close()
         for chore in chores:
             chore.cancel()
         pool.close()
@@ -182,6 +203,20 @@ def _certificate(config: Config, listener: ListenerSection) -> Certificate | Non
         raise ConfigError("[[listener]]", "tls_certificate", problem, config.file) from None
 
 
+def _watch(gateway: GatewaySection, place: Place, tally: Tally, control: Control) -> Watch:
+    board = Bulletin(place.bulletin)
+    board.take_tracebacks()
+    return Watch(board, tally, gateway.policy_time, gateway.policy_memory, control.say_alive)
+
+
+async def _say_when_unwell(watch: Watch, gateway: GatewaySection, control: Control) -> None:
+    """Have somebody else go on once memory has gone where it does not come back from."""
+    while True:
+        await asyncio.sleep(_HEALTH_INTERVAL)
+        if watch.has_overeaten or watch.resident > gateway.worker_memory * _WELL_FED:
+            control.say_unwell()
+
+
 async def _flush_now_and_then(writer: JournalWriter) -> None:
     """Bring records to a disk that was full, even when no new ones come."""
     while True:
@@ -194,3 +229,13 @@ def _raise_descriptor_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def _limit_memory(octets: int) -> None:
+    """What a process may have of its own, so that one that eats without end meets MemoryError.
+
+    Private memory (RLIMIT_DATA), and not the address space, of which threads reserve far more than they use.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = octets if hard == resource.RLIM_INFINITY else min(octets, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

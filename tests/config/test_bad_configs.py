@@ -120,6 +120,16 @@ def test_a_port_in_use(taken: str, tmp_path: Path):
     assert result.stderr == f"{config}: [[listener]] address: {problem}\n"
 
 
+def test_a_port_in_use_for_metrics(taken: str, tmp_path: Path):
+    config = tmp_path / "sluicegate.toml"
+    metrics = f'[metrics]\naddress = "{taken}"\n'
+    config.write_text(GOOD.format(state=tmp_path / "state", listen="127.0.0.1:0") + metrics)
+    result = sluicegate(tmp_path, "run", "--config", str(config))
+    assert (result.returncode, result.stdout) == (os.EX_CONFIG, "")
+    problem = f"{taken} cannot be listened on: Address already in use"
+    assert result.stderr == f"{config}: [metrics] address: {problem}\n"
+
+
 @pytest.mark.parametrize("state", ["file", "file/below"])
 def test_a_state_directory_that_is_none(state: str, taken: str, tmp_path: Path):
     (tmp_path / "file").touch()

@@ -85,14 +85,14 @@ def test_every_default_is_in_it(config: Path):
         "offset": 0.0,
     }
     assert tables["filters"]["dnsbl"]["query_timeout"] == 2.0
-    assert tables["policies"]["recipients"] == {"mode": "enforce"}
-    assert tables["policies"]["frost"] == {"mode": "enforce", "below": -math.inf}
+    assert tables["policies"]["recipients"] == {"mode": "enforce", "on_error": "tempfail"}
+    assert tables["policies"]["frost"] == {"mode": "enforce", "on_error": "tempfail", "below": -math.inf}
 
 
 def test_what_is_switched_off_stays_switched_off(config: Path):
     policies = tomllib.loads(effective(assemble(load(config))))["policies"]
-    assert policies["subject"] == {"mode": "off", "word": "x"}
-    assert policies["spam"] == {"mode": "enforce", "reject_score": 12}
+    assert policies["subject"] == {"mode": "off", "on_error": "tempfail", "word": "x"}
+    assert policies["spam"] == {"mode": "enforce", "on_error": "tempfail", "reject_score": 12}
     assert policies["order"] == ["helo", "recipients", "subject", "frost"]
 
 
@@ -111,9 +111,10 @@ toml_values = st.recursive(
 
 @given(st.dictionaries(st.text(min_size=1), toml_values, max_size=5))
 def test_any_value_is_written_as_toml_reads_it(options: dict[str, object]):
-    options.pop("mode", None)
+    for common in ("mode", "on_error"):
+        options.pop(common, None)
     config = read(SMALLEST)
-    settings = {"mine": PolicySection(mode="off", options=options)}
+    settings = {"mine": PolicySection(mode="off", on_error="accept", options=options)}
     policies = msgspec.structs.replace(config.policies, settings=settings)
     shown = effective(
         Assembly(
@@ -125,4 +126,4 @@ def test_any_value_is_written_as_toml_reads_it(options: dict[str, object]):
             FileSets(FILE.parent),
         )
     )
-    assert tomllib.loads(shown)["policies"]["mine"] == {"mode": "off", **options}
+    assert tomllib.loads(shown)["policies"]["mine"] == {"mode": "off", "on_error": "accept", **options}

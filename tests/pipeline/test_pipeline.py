@@ -152,6 +152,21 @@ async def test_marks_are_kept_in_order_and_do_not_end_it():
     assert case.conclude(ended) is None
 
 
+@pytest.mark.parametrize("enforced", [True, False])
+async def test_a_failure_that_means_nothing_for_the_mail_is_told_all_the_same(enforced: bool):
+    def breaks(tx, evidence):
+        raise ValueError("x")
+
+    case = CaseFile()
+    setting = PolicySetting(policy(at=AT_END)(breaks), enforced=enforced, on_error="accept")
+    assert await judge(Pipeline([setting, saying("later", reject("known"))], []), case) is not None
+    assert case.deferral is None
+    assert case.unscanned == ({"breaks": "policy-error"} if enforced else {})
+    opinion = case.opinions["breaks"].as_record()
+    assert (opinion["verdict"], opinion["reason"]) == (None, "policy-error")
+    assert opinion["detail"].endswith("ValueError: x\n")
+
+
 async def test_options_reach_the_policy():
     seen = []
 
@@ -183,8 +198,10 @@ async def test_evidence_that_was_not_asked_for_is_a_policy_error():
         (Skipped("f", "large"), "reject", ("reject", "scan-skipped", "550 5.7.1")),
         (Skipped("f", "large"), "accept", None),
         (DeadlineExceeded(), "accept", ("tempfail", "deadline-exceeded", "451 4.4.7")),
-        (ValueError("x"), "accept", ("tempfail", "policy-error", "451 4.3.0")),
-        (SystemExit(1), "accept", ("tempfail", "policy-error", "451 4.3.0")),
+        (ValueError("x"), "tempfail", ("tempfail", "policy-error", "451 4.3.0")),
+        (SystemExit(1), "tempfail", ("tempfail", "policy-error", "451 4.3.0")),
+        (ValueError("x"), "reject", ("reject", "policy-error", "550 5.3.0")),
+        (ValueError("x"), "accept", None),
     ],
 )
 def test_what_a_failure_means(failure, meaning, expected):

@@ -230,6 +230,27 @@ async def test_a_broken_policy_defers_and_tells_the_client_nothing(
     assert not mta.messages
 
 
+async def test_a_broken_policy_may_be_declared_harmless(start_gateway: GatewayStarter, mta: FakeMTA):
+    broken = PolicySetting(raising(ZeroDivisionError("secret")), on_error="accept")
+    gateway = await start_gateway(policies=[broken])
+    assert (await deliver(gateway)).code == 250
+    (record,) = gateway.records
+    assert (record.verdict, record.reason, record.detail) == (
+        "accepted",
+        "policy-error",
+        "not scanned by broken",
+    )
+    assert "ZeroDivisionError: secret" in record.opinions["broken"]["detail"]
+    assert b"X-Sluicegate-Unscanned: broken\r\n" in mta.messages[0].content
+
+
+async def test_a_broken_policy_may_be_declared_fatal(start_gateway: GatewayStarter, mta: FakeMTA):
+    broken = PolicySetting(raising(ZeroDivisionError("secret")), on_error="reject")
+    gateway = await start_gateway(policies=[broken])
+    assert str(await deliver(gateway)).startswith("550 5.3.0 Message refused: it cannot be checked (ref ")
+    assert gateway.records[0].verdict == "rejected"
+
+
 async def test_a_text_of_several_lines_cannot_forge_a_reply(start_gateway: GatewayStarter, mta: FakeMTA):
     gateway = await start_gateway(policies=[malformed(text="no\r\n250 2.0.0 Ok \xe9" + "x" * 600)])
     reply = await deliver(gateway)
