@@ -87,6 +87,10 @@ class ICAP(Filter):
     `icap://host:port/`, with its arguments if it takes some. `method` is the modification that it offers,
     for answers ("RESPMOD") or for requests ("REQMOD"). A message of more than `max_size` octets is not
     sent to it; keep that at or below the server's own limit.
+
+    The service has to look at everything. The virus_scan of c-icap looks at the types of files it is told to,
+    and at nothing above MaxObjectSize; as `virus_scan?allow204=on&force=on&sizelimit=off&mode=simple` it
+    looks at all of them. What it would not look at becomes `Skipped` or `Unavailable`, and is never clean.
     """
 
     name = "icap"

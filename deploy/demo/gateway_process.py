@@ -43,6 +43,16 @@ def spamassassin(address: str, unavailable: str = "tempfail") -> str:
     return f'[filters.spamassassin]\naddress = "{address}"\nunavailable = "{unavailable}"\n'
 
 
+def icap(address: str, service: str, unavailable: str = "tempfail") -> str:
+    """The section that makes the gateway ask this ICAP server."""
+    return f'[filters.icap]\naddress = "{address}"\nservice = "{service}"\nunavailable = "{unavailable}"\n'
+
+
+def rspamd(address: str, unavailable: str = "tempfail") -> str:
+    """The section that makes the gateway ask this Rspamd."""
+    return f'[filters.rspamd]\naddress = "{address}"\nunavailable = "{unavailable}"\n'
+
+
 def dnsbl(nameserver: str, zone: str) -> str:
     """The section that makes the gateway look up clients in this block list."""
     return (

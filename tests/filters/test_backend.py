@@ -8,7 +8,7 @@ import pytest
 from filters import backend
 from filters.backend import Pool, connect, explain
 from filters.base import FilterError, TooLarge
-from filters.testing.server import BlackHole, FakeServer, Nobody, hang, mute, say_early
+from filters.testing.server import BlackHole, Conversation, FakeServer, Nobody, hang, mute, say_early
 from gateway.smtp.breaker import BEHIND, BEHIND_BRIEFLY, COSTLY, FIRST_PAUSE, TOLERATED
 from gateway.smtp.endpoint import Endpoint
 
@@ -376,3 +376,35 @@ async def test_no_answer_is_an_error() -> None:
     async with FakeServer(mute) as fake, connect(Endpoint.parse(fake.address)) as talk:
         with pytest.raises(FilterError, match="closed without an answer"):
             await talk.receive(4096)
+
+
+async def test_answers_are_told_apart() -> None:
+    async with (
+        FakeServer(say_early(b"one\r\ntwo\r\nthree")) as fake,
+        connect(Endpoint.parse(fake.address)) as talk,
+    ):
+        assert await talk.receive_until(b"\r\n", 100) == b"one\r\n"
+        assert talk.has_more
+        assert await talk.receive_until(b"\r\n", 100) == b"two\r\n"
+        with pytest.raises(FilterError, match="answered 'three' and closed"):
+            await talk.receive_until(b"\r\n", 100)
+        assert await talk.receive(100) == b"three"
+
+
+async def test_an_end_may_come_in_pieces() -> None:
+    def dawdle(talk: Conversation) -> None:
+        for piece in (b"one\r", b"\n", b"\r", b"\n"):
+            talk.say(piece)
+            talk.read_exactly(1)
+
+    async with FakeServer(dawdle) as fake, connect(Endpoint.parse(fake.address)) as talk:
+        await talk.send([b"1234"])
+        assert await talk.receive_until(b"\r\n\r\n", 100) == b"one\r\n\r\n"
+        assert not talk.has_more
+
+
+@pytest.mark.parametrize(("octets", "error"), [(bytes(100_000), "more than 4096 octets"), (b"", "^closed$")])
+async def test_an_answer_without_the_end_is_an_error(octets: bytes, error: str) -> None:
+    async with FakeServer(say_early(octets)) as fake, connect(Endpoint.parse(fake.address)) as talk:
+        with pytest.raises(FilterError, match=error):
+            await talk.receive_until(b"\r\n", 4096)

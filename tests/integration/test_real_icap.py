@@ -6,7 +6,12 @@ import gc
 import pytest
 
 from deploy.demo.c_icap import CICAP
+from deploy.demo.client import Client
 from deploy.demo.daemons import EICAR, Clamd
+from deploy.demo.fate import is_whole
+from deploy.demo.gateway_process import icap as section
+from deploy.demo.messages import clean, dots_and_octets, eicar_attached, eicar_zipped
+from deploy.demo.postfix import Postfix
 from filters.base import FilterError, TooLarge
 from filters.evidence import VirusReport
 from filters.icap import ICAP
@@ -105,3 +110,15 @@ async def test_a_scanner_that_is_gone_is_an_error() -> None:
         daemon.kill()
         with pytest.raises(FilterError, match="connection refused"):
             await icap.find(at_end_of_data(PLAIN))
+
+
+def test_it_does_clamds_work_in_the_gateway(start_gateway, c_icap: CICAP, postfix: Postfix) -> None:
+    gateway = start_gateway(filters=[section(c_icap.address, "scan_all")], order=["recipients", "virus"])
+    contents = [clean(), eicar_attached(), dots_and_octets(), eicar_zipped()]
+    with Client(gateway.port) as client:
+        replies = [client.send(content, ["b@example.com"])[-1] for content in contents]
+
+    assert [reply.code for reply in replies] == [250, 550, 250, 550]
+    assert is_whole(postfix.message(replies[0].queue_id or ""), contents[0])
+    assert is_whole(postfix.message(replies[2].queue_id or ""), contents[2])
+    assert gateway.record(replies[1].reference or "")["reason"] == "virus-found"
