@@ -203,7 +203,7 @@ def _read(http: h11.Connection, answer: bytes) -> tuple[h11.Response, bytes]:
     except h11.RemoteProtocolError as error:
         raise FilterError(f"answered {quote(answer)}: {_cut(str(error))}") from None
     response = next((event for event in events if isinstance(event, h11.Response)), None)
-    if response is None or not isinstance(events[-1], h11.EndOfMessage) or http.trailing_data[0]:
+    if response is None or not isinstance(events[-1], h11.EndOfMessage):
         raise FilterError(f"answered {quote(answer)} and closed")
     return response, b"".join(event.data for event in events if isinstance(event, h11.Data))
 

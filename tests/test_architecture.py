@@ -174,6 +174,12 @@ def test_the_filters_package_reexports_no_adapter():
         assert each.is_of("filters.evidence", "gateway.smtp") or _is_of_stdlib(each), each.where
 
 
+def test_only_tests_need_the_kit_for_tests_of_filters():
+    for each in IMPORTS:
+        if not _is_in(each.by.name, ("filters.testing",)):
+            assert not each.is_of("filters.testing"), each.where
+
+
 @pytest.mark.parametrize("library", ADAPTERS)
 def test_a_library_is_known_in_one_place(library: str):
     for each in IMPORTS:
