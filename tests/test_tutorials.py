@@ -1,10 +1,10 @@
 """The blocks of the tutorials run as they stand.
 
 A fenced block whose first line is "python NAME.py" is a file of the policy directory, "toml" a part of the
-configuration, "eml NAME.eml" a message, "console" a dialogue with a shell: `$ ` before what is typed, and
-`...` in the answer for whatever may stand there. Each page has a directory of its own, with its files in
-it from the start; what is typed is run in the order of the page. The page's tests pass, and its Python
-is typed strictly.
+configuration, "text NAME" or "eml NAME" a file beside it, "console" a dialogue with a shell: `$ ` before
+what is typed, and `...` in the answer for whatever may stand there. Each page has a directory of its own,
+with its files in it from the start; what is typed is run in the order of the page. The page's tests pass,
+and its Python is typed strictly.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md",)
+PAGES = ("README.md", "docs/writing-policies.md", "docs/writing-filters.md")
 
 BASE = """
 [gateway]
@@ -69,15 +69,19 @@ class Tutorial:
         """Write the files, and the configuration of all its parts."""
         self.policies.mkdir()
         for block in self.blocks:
-            if block.language in {"python", "text"} and block.name:
+            if block.language == "python" and block.name:
                 (self.policies / block.name).write_text(self.placed(block.text), encoding="utf-8")
-            elif block.language == "eml":
+            elif block.name and block.language in {"text", "eml"}:
                 (self.directory / block.name).write_text(block.text, encoding="utf-8")
             elif block.language == "toml":
                 self.fragments.append(self.placed(block.text))
-        whole = next((text for text in self.fragments if "[gateway]" in text), "")
-        base = BASE.format(directory=self.directory)
-        self.configuration.write_text(whole or base + "".join(self.fragments[:1]))
+        self.configuration.write_text(self.completed(self.fragments[0] if self.fragments else ""))
+
+    def completed(self, fragment: str) -> str:
+        """A configuration that has this part."""
+        base = "" if "[gateway]" in fragment else BASE.format(directory=self.directory)
+        own = "" if "[policies]" in fragment else f'[policies]\ndirectory = "{self.policies}"\n'
+        return base + own + fragment
 
     def placed(self, text: str) -> str:
         return text.replace(PLACE, str(self.directory))
@@ -140,8 +144,7 @@ def test_a_block_of_python_without_a_name_runs_by_itself(tutorial: Tutorial):
 
 def test_every_part_of_the_configuration_is_accepted(tutorial: Tutorial):
     for fragment in tutorial.fragments:
-        base = "" if "[gateway]" in fragment else BASE.format(directory=tutorial.directory)
-        (tutorial.directory / "part.toml").write_text(base + fragment)
+        (tutorial.directory / "part.toml").write_text(tutorial.completed(fragment))
         tutorial.run("sluicegate check-config --config part.toml")
 
 
