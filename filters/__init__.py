@@ -10,9 +10,21 @@ what it needs without pulling in any daemon's library.
 """
 
 from filters.base import Cost, Filter, FilterError, TooLarge
-from filters.evidence import Evidence, Finding, Listings, Route, RspamdReport, SpamReport, VirusReport
+from filters.evidence import (
+    AttachedFile,
+    Attachments,
+    Evidence,
+    Finding,
+    Listings,
+    Route,
+    RspamdReport,
+    SpamReport,
+    VirusReport,
+)
 
 __all__ = [
+    "AttachedFile",
+    "Attachments",
     "Cost",
     "Evidence",
     "Filter",

@@ -61,6 +61,40 @@ class Route(Finding):
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """A file that a message brings along, or one within another: `a.zip/b/c.doc`.
+
+    `declared_type` is what the message calls it, `None` for one from an archive; `true_type` the media
+    type by content, or `None`. `digest` is SHA-256 in hexadecimal, `None` for a file that was not seen
+    whole, whose `size` is then what its archive says. `depth` counts the files around it. `macros` are
+    the names of telling functions in it, or just "macros".
+    """
+
+    name: str
+    declared_type: str | None = None
+    true_type: str | None = None
+    size: int = 0
+    digest: str | None = None
+    depth: int = 0
+    is_encrypted: bool = False
+    is_archive: bool = False
+    macros: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachments(Finding):
+    """What a message brings along: files, those in archives included, links, and what is wrong.
+
+    A file is followed by those it holds. `defects` are slugs; where a limit was reached, like
+    "too-deep" or "time-out", there is more than `files` says.
+    """
+
+    files: tuple[AttachedFile, ...] = ()
+    urls: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Unavailable:
     """A filter was asked and did not answer as its protocol demands."""
 

@@ -103,6 +103,10 @@ timeout = 5
 "allow.example.net" = -4
 "combined.example.net" = { codes = { "127.0.0.2" = 3, "127.0.0.10" = 1 } }
 
+[filters.attachments]
+max_depth = 4
+unavailable = "accept"
+
 [policies]
 order = ["recipients", "blocklist", "virus", "spam"]
 

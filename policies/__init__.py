@@ -8,9 +8,20 @@ names in `needs`, and a filter finds out.
 Everything a policy author imports comes from here.
 """
 
-from filters.evidence import Evidence, Finding, Listings, Route, RspamdReport, SpamReport, VirusReport
+from filters.evidence import (
+    AttachedFile,
+    Attachments,
+    Evidence,
+    Finding,
+    Listings,
+    Route,
+    RspamdReport,
+    SpamReport,
+    VirusReport,
+)
 from gateway.smtp.address import Path
 from gateway.smtp.entries import FileSet, matches
+from gateway.smtp.mime import Part
 from gateway.smtp.networks import Networks
 from gateway.smtp.transaction import Stage, Transaction
 from policies.policy import Policy, PolicyError, policy
@@ -28,11 +39,14 @@ from policies.verdict import (
 )
 
 __all__ = [
+    "AttachedFile",
+    "Attachments",
     "Evidence",
     "FileSet",
     "Finding",
     "Listings",
     "Networks",
+    "Part",
     "Path",
     "Policy",
     "PolicyError",

@@ -75,7 +75,7 @@ def test_no_section_is_left_out():
 def test_every_option_of_what_is_built_in_is_named():
     found = discover()
     texts = sections_of(CONFIGURATION)
-    for name in ("clamav", "dnsbl", "icap", "rspamd", "spamassassin"):
+    for name in ("attachments", "clamav", "dnsbl", "icap", "rspamd", "spamassassin"):
         for option in options_of(found.filters[name].load().__init__):
             assert f"| `{option}` |" in texts[f"`[filters.{name}]`"]
     for name in ("blocklist", "recipients", "spam", "virus"):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/writing-policies.md", "docs/writing-filters.md")
+PAGES = ("README.md", "docs/writing-policies.md", "docs/writing-filters.md", "docs/gallery.md")
 
 BASE = """
 [gateway]

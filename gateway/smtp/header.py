@@ -74,7 +74,16 @@ def decode_value(value: bytes) -> str:
 
     What cannot be decoded stays as it is written.
     """
-    text = _text(_FOLD.sub(b"", value)[:_MAX_DECODED]).strip()
+    return decode_words(unfold(value))
+
+
+def unfold(value: bytes) -> str:
+    """A field's value on one line, octets beyond ASCII decoded by guess, encoded-words left as they are."""
+    return octets_to_text(_FOLD.sub(b"", value)[:_MAX_DECODED]).strip()
+
+
+def decode_words(text: str) -> str:
+    """The text with its encoded-words decoded, as far as that can be done."""
     return _ENCODED_WORDS.sub(_decode_words, text)
 
 
@@ -102,8 +111,11 @@ def _decode(charset: str, octets: bytes) -> str:
     return octets.decode(charset)
 
 
-def _text(octets: bytes) -> str:
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("latin-1")
+def octets_to_text(octets: bytes, charset: str = "utf-8") -> str:
+    """The octets as text, by that charset if they are in it, else by the likeliest; never an error."""
+    for name in (charset, "utf-8"):
+        try:
+            return _decode(name.lower(), octets)
+        except (ValueError, LookupError):
+            continue
+    return octets.decode("latin-1")

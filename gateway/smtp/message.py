@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from gateway.smtp.header import MAX_FIELDS, Field, border, decode_value, split_fields
+from gateway.smtp.mime import MAX_OCTETS, Part, defects_of, read_parts, urls_of
 
 # Far beyond any real header section; what is longer is refused, for nobody could judge its end.
 MAX_HEADER_SECTION = 1_048_576
@@ -41,12 +42,13 @@ class Message:
     message looked like to those who judged it.
     """
 
-    __slots__ = ("_asked", "_fields", "content")
+    __slots__ = ("_asked", "_fields", "_parts", "content")
 
     def __init__(self, content: Content) -> None:
         self.content = content
         self._fields: tuple[Field, ...] | None = None
         self._asked: dict[str, None] = {}
+        self._parts: tuple[Part, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -109,6 +111,31 @@ class Message:
     def _values(self, name: str) -> Iterator[bytes]:
         wanted = name.lower()
         return (field.value for field in self.fields if field.name == wanted)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The MIME parts, containers and leaves in order of occurrence; the first is the message itself.
+
+        Read when first asked for, from the first `MAX_OCTETS` octets behind the header section.
+        """
+        if self._parts is None:
+            self._parts = self.parts_within(MAX_OCTETS)
+        return self._parts
+
+    def parts_within(self, limit: int) -> tuple[Part, ...]:
+        """The MIME parts in the first `limit` octets behind the header section, read anew."""
+        octets = self.content.head((self.fields[-1].end if self.fields else 0) + limit)
+        return read_parts(self.content, octets, is_truncated=len(octets) < self.size)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Links in the text and HTML parts, each once, in order; a thousand at most."""
+        return urls_of(self.parts)
+
+    @property
+    def mime_defects(self) -> tuple[str, ...]:
+        """What is malformed in the MIME structure, as slugs, each once."""
+        return defects_of(self.parts)
 
     def _header_section(self) -> bytes:
         head = self.content.head(_FIRST_LOOK)

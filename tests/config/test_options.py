@@ -363,7 +363,9 @@ PAGE = ROOT / "docs" / "writing-policies.md"
 def blocks() -> dict[str, str]:
     """The blocks of code in its section about options, by their language."""
     _, _, section = PAGE.read_text(encoding="utf-8").partition("\n## Options\n")
-    found = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```$", section.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    found = re.findall(
+        r"^```(\w+)[^\n]*\n(.*?)^```$", section.partition("\n## ")[0], re.MULTILINE | re.DOTALL
+    )
     assert [language for language, _ in found] == ["python", "toml", "text"]
     return dict(found)
 
