@@ -171,14 +171,15 @@ class Rebuilt:
             raise Unreadable("the record has no message")
 
     @property
-    def is_about_several(self) -> bool:
-        """Whether what was found out about a recipient need not be about the one in question."""
-        return len(self.recipients) > 1 or self.is_of_lmtp
+    def has_all_recipients(self) -> bool:
+        """Whether the message had no recipients but those of the record, as far as one can know."""
+        return self.record.answers_for_each is False
 
     @property
-    def is_of_lmtp(self) -> bool:
-        """Whether the message may have had recipients that are in another record."""
-        return self.record.client.protocol == "LMTP"
+    def is_about_several(self) -> bool:
+        """Whether what was found out about a recipient need not be about the one in question."""
+        is_message = self.last is Stage.END_OF_DATA
+        return len(self.recipients) > 1 or (is_message and not self.has_all_recipients)
 
     def transaction(
         self, stage: Stage, recipient: Path | None = None, recipients: Sequence[Path] | None = ()

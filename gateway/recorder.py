@@ -44,7 +44,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What happened, to whom. `spoken` is where the client hears of it."""
+    """What happened, to whom. `spoken` is where the client hears of it.
+
+    `answers_for_each` says whether the client takes a reply for each recipient after the end of data;
+    `None` where that makes no difference.
+    """
 
     session: Session
     case: CaseFile
@@ -52,6 +56,7 @@ class Event:
     envelope: Envelope | None = None
     message: Message | None = None
     downstream: DownstreamRecord | None = None
+    answers_for_each: bool | None = None
 
     @property
     def recipients(self) -> list[str]:
@@ -221,6 +226,7 @@ class Recorder:
                 elapsed=dict(event.case.elapsed),
                 profile=event.case.profile,
                 parameters=dict(event.envelope.parameters) if event.envelope else None,
+                answers_for_each=event.answers_for_each,
             )
         )
 

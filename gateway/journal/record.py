@@ -76,8 +76,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `source` and `elapsed`, or to `unavailable` or `skipped` with the cause. `opinions` maps a policy
     to `verdict` (null for no opinion), `reason`, `detail`, `mode` and `stage`. `elapsed` is seconds
     per stage. `profile` is the entry of a `[[profile]]` that named the recipient, null for the general
-    settings. `parameters` are those of MAIL, null before it. `cut` is true where something in the
-    record was shortened or respelled because it could not be written as it was.
+    settings. `parameters` are those of MAIL, null before it. `answers_for_each` is whether the client
+    takes a reply for each recipient of a message, so that others may be in another record. `cut` is
+    true where something in the record was shortened or respelled to be written at all.
     """
 
     version: int = SCHEMA_VERSION
@@ -102,6 +103,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     elapsed: dict[str, float] = {}
     profile: str | None = None
     parameters: dict[str, str | None] | None = None
+    answers_for_each: bool | None = None
     cut: bool = False
 
 

@@ -112,6 +112,7 @@ class Group:
             spoken=Stage.END_OF_DATA.value,
             envelope=self._envelope,
             message=message,
+            answers_for_each=self._answers_for_each,
         )
 
     def drop(self) -> None:

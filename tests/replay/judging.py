@@ -102,11 +102,12 @@ def record(
         "client": ClientRecord("192.0.2.7", 40001, helo="mail.example.net", protocol="ESMTP"),
         "reverse_path": "a@example.net",
         "parameters": {},
+        "answers_for_each": False,
         "message": MessageRecord(100, "0" * 64, "<1@example.net>", "Monday", "A <a@example.net>"),
         "evidence": {"Listings": UNLISTED, "VirusReport": CLEAN, "SpamReport": spam_report(1.0)},
     }
     if spoken != "end-of-data":
-        known |= {"message": None, "evidence": {"Listings": UNLISTED}}
+        known |= {"answers_for_each": None, "message": None, "evidence": {"Listings": UNLISTED}}
     decided = {"verdict": verdict, "stage": at, "reason": reason, "policy": policy, "spoken": spoken}
     return make_record(**{**known, **decided, "detail": "", **fields})
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from filters.evidence import Evidence
-from gateway.journal.record import ClientRecord, Record
+from gateway.journal.record import Record
 from gateway.profiles import Profile, Profiles
 from gateway.replay import GOES_ON, Kind
 from gateway.smtp.transaction import Stage, Transaction
@@ -83,6 +83,7 @@ def few(tx: Transaction, evidence: Evidence) -> Verdict | None:
     return reject("many") if len(tx.envelope.recipients) > 1 else None
 
 
+ANYTHING = ["accepted", "discarded", "quarantined", "rejected", "tempfailed"]
 ACCEPTED = record()
 SPAM = record("rejected", "end-of-data", "spam-score", "spam", evidence={"SpamReport": spam_report(9.0)})
 AT_CONNECT = record(
@@ -196,15 +197,13 @@ def test_postmaster_is_exempt_from_what_is_refused_early():
 
 # What a record cannot tell
 
-ANYTHING = ["accepted", "discarded", "quarantined", "rejected", "tempfailed"]
-
 
 @pytest.mark.parametrize(
     ("then", "policies", "kind", "verdicts"),
     [
         # Nobody knows what it would have said, and nobody after it settles the matter.
         (ACCEPTED, [lists], Kind.UNDETERMINED, ANYTHING),
-        (SPAM, [virus], Kind.UNDETERMINED, ["accepted", "rejected", "tempfailed"]),
+        (SPAM, [virus], Kind.UNDETERMINED, ANYTHING),
         (AT_CONNECT, [size, known], Kind.UNDETERMINED, [GOES_ON, "rejected", "tempfailed"]),
         # It decides nothing: it only warns, or is not asked at all.
         (ACCEPTED, [setting(lists, False)], Kind.UNCHANGED, ["accepted"]),
@@ -272,8 +271,10 @@ def test_how_many_recipients_there_were_is_not_known_where_some_may_have_been_re
     assert judge(two, few).kind is Kind.FLIP
     assert judge(record(recipients=["a@example.com", "a@example.com"]), few).kind is Kind.FLIP
     assert {doubt.policy.name for doubt in judge(two, few, full).doubts} == {"few", "full"}
-    by_lmtp = record(client=ClientRecord("192.0.2.7", 40001, helo="mail.example.net", protocol="LMTP"))
-    assert {doubt.policy.name for doubt in judge(by_lmtp, few).doubts} == {"few"}
+    for answers_for_each in (True, None):
+        assert [
+            doubt.policy.name for doubt in judge(record(answers_for_each=answers_for_each), few).doubts
+        ] == ["few"]
 
 
 # What is not judged

@@ -8,7 +8,7 @@ from filters.evidence import Evidence
 from gateway.journal.record import Record
 from gateway.replay import Kind
 from gateway.smtp.transaction import Stage, Transaction
-from policies import accept, discard, mark, policy, quarantine, redirect, reject, subject
+from policies import accept, add_recipient, discard, mark, policy, quarantine, redirect, reject, subject
 from policies.recipients import recipients
 from policies.verdict import Verdict
 from tests.replay.judging import judge, now, record
@@ -51,6 +51,21 @@ def away(tx: Transaction, evidence: Evidence) -> Verdict | None:
 
 
 @policy(at=Stage.END_OF_DATA)
+def off(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    return redirect("x@far.example")
+
+
+@policy(at=Stage.END_OF_DATA)
+def too_far(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    return add_recipient("x@far.example")
+
+
+@policy(at=Stage.END_OF_DATA)
+def near(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    return redirect("x@example.com") & add_recipient("y@example.com")
+
+
+@policy(at=Stage.END_OF_DATA)
 def images(tx: Transaction, evidence: Evidence) -> Verdict | None:
     return quarantine("images") if tx.message.header("X-Images") else None
 
@@ -58,6 +73,7 @@ def images(tx: Transaction, evidence: Evidence) -> Verdict | None:
 ACCEPTED = record()
 KEPT = record("quarantined", "end-of-data", "odd", "keep")
 ANYTHING = ["accepted", "discarded", "quarantined", "rejected", "tempfailed"]
+LOST = record("tempfailed", "end-of-data", "policy-error")
 BOTH = record(recipients=["b@example.com", "c@example.com"])
 
 
@@ -69,7 +85,11 @@ BOTH = record(recipients=["b@example.com", "c@example.com"])
         (KEPT, [throw], Kind.FLIP, ["discarded"]),
         (ACCEPTED, [keep], Kind.FLIP, ["quarantined"]),
         (ACCEPTED, [tag], Kind.UNCHANGED, ["accepted"]),
-        (ACCEPTED, [away], Kind.FLIP, ["rejected"]),
+        (ACCEPTED, [away], Kind.FLIP, ["tempfailed"]),
+        (ACCEPTED, [off], Kind.FLIP, ["tempfailed"]),
+        (ACCEPTED, [too_far], Kind.FLIP, ["tempfailed"]),
+        (ACCEPTED, [near], Kind.UNCHANGED, ["accepted"]),
+        (LOST, [refuse], Kind.FLIP, ["rejected"]),
         (ACCEPTED, [b_is_exempt, refuse], Kind.UNCHANGED, ["accepted"]),
         (BOTH, [not_for_c], Kind.UNCHANGED, ["accepted"]),
         (
@@ -92,3 +112,14 @@ def test_who_is_exempt_is_judged_apart():
         (["b@example.com"], ["accepted"], "accepted", None),
         (["c@example.com"], ["rejected"], "no", "refuse"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers_for_each", "verdicts"),
+    [(True, [["accepted"], ["rejected"]]), (False, [["accepted"]]), (None, [ANYTHING])],
+)
+def test_some_are_refused_where_the_client_takes_a_reply_for_each(
+    answers_for_each: bool | None, verdicts: list[list[str]]
+):
+    then = record(recipients=["b@example.com", "c@example.com"], answers_for_each=answers_for_each)
+    assert [each[1] for each in now(judge(then, not_for_c))] == verdicts

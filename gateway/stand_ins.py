@@ -1,0 +1,108 @@
+"""What stands in for filters and policies while recorded mail is judged again.
+
+Filters answer from the record in hand; a policy that would have to know what is not in it has no opinion,
+and that is noted as a doubt.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+
+from filters.base import Filter, FilterError, TooLarge
+from filters.evidence import Evidence, Finding, Skipped, Unavailable
+from filters.route import Routes
+from gateway.journal.record import Record
+from gateway.pipeline import FilterSetting, PolicySetting
+from gateway.recorded import NotRecorded, Rebuilt, outcome
+from gateway.smtp.transaction import Stage, Transaction
+from policies.policy import Policy
+from policies.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A policy that cannot be asked about a record, and what the record lacks for it."""
+
+    policy: Policy
+    cause: str
+    enforced: bool
+
+
+class Hand:
+    """The record in hand: where filters find their answers, and doubts are noted."""
+
+    def __init__(self) -> None:
+        self.rebuilt: Rebuilt
+        # What policies see of it at the stage that is judged.
+        self.shown: Transaction
+        self.doubts: list[Doubt] = []
+        self._lacking: dict[type[Finding], str] = {}
+
+    def take(self, record: Record) -> Rebuilt:
+        """The next record. Raises Unreadable."""
+        self.doubts, self._lacking = [], {}
+        self.rebuilt = Rebuilt(record)
+        return self.rebuilt
+
+    def doubts_since(self, number: int) -> list[Doubt]:
+        """Those that count, for a policy in warn mode decides nothing."""
+        return [doubt for doubt in self.doubts[number:] if doubt.enforced]
+
+    def find(self, source: Filter) -> Finding:
+        """What the filter answered then. Raises FilterError where it did not.
+
+        Where that is not known, what is returned is empty, and no policy is to be asked about it.
+        """
+        kind = source.finds
+        try:
+            if source.stage is Stage.RCPT and self.rebuilt.is_about_several:
+                raise NotRecorded(f"{kind.__name__}: it is not recorded for each recipient")
+            found = outcome(kind, self.rebuilt.record.evidence)
+        except NotRecorded as missing:
+            self._lacking[kind] = str(missing)
+            return object.__new__(kind)
+        if isinstance(found, Skipped):
+            raise TooLarge(found.cause)
+        if isinstance(found, Unavailable):
+            raise FilterError(found.cause)
+        return found
+
+    def check(self, evidence: Evidence) -> None:
+        """Raises NotRecorded where some of that evidence is not known."""
+        for kind, cause in self._lacking.items():
+            if kind in evidence:
+                raise NotRecorded(cause)
+
+
+def asked_about(setting: PolicySetting, hand: Hand) -> PolicySetting:
+    """The policy, with no opinion and a doubt where it would have to know what is not recorded."""
+    policy = setting.policy
+
+    def ask(_: Transaction, evidence: Evidence, **options: object) -> Verdict | None:
+        try:
+            hand.check(evidence)
+            return policy.function(hand.shown, evidence, **options)
+        except NotRecorded as missing:
+            hand.doubts.append(Doubt(policy, str(missing), setting.enforced))
+            return None
+
+    adapted = copy.copy(policy)
+    adapted.function = ask
+    return replace(setting, policy=adapted)
+
+
+def answering(setting: FilterSetting, hand: Hand) -> FilterSetting:
+    """The filter's setting, with the record instead of its source."""
+    source = setting.filter
+    if isinstance(source, Routes):  # it asks the relay table, which is a setting like others
+        return setting
+
+    class FromRecord(Filter):
+        """Answers what the other one answered then."""
+
+        name, finds, stage, cost = source.name, source.finds, source.stage, source.cost
+
+        async def find(self, tx: Transaction) -> Finding:  # noqa: ARG002 - the record is about it
+            """What was found then."""
+            return hand.find(self)
+
+    return replace(setting, filter=FromRecord())
