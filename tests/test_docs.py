@@ -151,8 +151,8 @@ def test_every_metric_is_explained():
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_every_stage_is_in_the_guide_for_policy_authors(stage: Stage):
-    assert f"Stage.{stage.name}" in (DOCS / "writing-policies.md").read_text(encoding="utf-8")
+def test_every_stage_is_in_the_reference_for_policy_authors(stage: Stage):
+    assert f"Stage.{stage.name}" in (DOCS / "policy-api.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,24 @@
 
 A fenced block whose first line is "python NAME.py" is a file of the policy directory, "toml" a part of the
 configuration, "text NAME" or "eml NAME" a file beside it, "console" a dialogue with a shell: `$ ` before
-what is typed, and `...` in the answer for whatever may stand there. Each page has a directory of its own,
-with its files in it from the start; what is typed is run in the order of the page. The page's tests pass,
-and its Python is typed strictly.
+what is typed, and `...` in the answer for whatever may stand there. Each page has a directory of its own, and
+is followed in it from top to bottom. Its tests pass, and its Python is typed strictly.
 """
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/writing-policies.md", "docs/writing-filters.md", "docs/gallery.md")
+PAGES = (
+    "README.md",
+    *("docs/writing-policies.md", "docs/policy-api.md", "docs/writing-filters.md", "docs/gallery.md"),
+)
 
 BASE = """
 [gateway]
@@ -55,7 +56,6 @@ class Tutorial:
 
     directory: Path
     blocks: list[Block]
-    fragments: list[str] = field(default_factory=list)
 
     @property
     def policies(self) -> Path:
@@ -66,16 +66,19 @@ class Tutorial:
         return self.directory / "sluicegate.toml"
 
     def lay_out(self) -> None:
-        """Write the files, and the configuration of all its parts."""
-        self.policies.mkdir()
+        """Write all files, as they are at the end of the page."""
         for block in self.blocks:
-            if block.language == "python" and block.name:
-                (self.policies / block.name).write_text(self.placed(block.text), encoding="utf-8")
-            elif block.name and block.language in {"text", "eml"}:
-                (self.directory / block.name).write_text(block.text, encoding="utf-8")
-            elif block.language == "toml":
-                self.fragments.append(self.placed(block.text))
-        self.configuration.write_text(self.completed(self.fragments[0] if self.fragments else ""))
+            self.write(block)
+
+    def write(self, block: Block) -> None:
+        """What is to be done with a block on the way through the page."""
+        text = self.placed(block.text)
+        if block.language == "python" and block.name:
+            (self.policies / block.name).write_text(text, encoding="utf-8")
+        elif block.language == "toml":
+            self.configuration.write_text(self.completed(text), encoding="utf-8")
+        elif block.name:
+            (self.directory / block.name).write_text(text, encoding="utf-8")
 
     def completed(self, fragment: str) -> str:
         """A configuration that has this part."""
@@ -117,25 +120,29 @@ def blocks_of(page: str) -> list[Block]:
 @pytest.fixture(params=PAGES)
 def tutorial(request: pytest.FixtureRequest, tmp_path: Path) -> Tutorial:
     tutorial = Tutorial(tmp_path, blocks_of(request.param))
-    tutorial.lay_out()
+    tutorial.policies.mkdir()
+    tutorial.configuration.write_text(tutorial.completed(""))
     return tutorial
 
 
 def test_the_tests_of_the_page_pass(tutorial: Tutorial):
-    files = [block.name for block in tutorial.blocks if block.name.startswith("test_")]
+    tutorial.lay_out()
+    files = sorted({block.name for block in tutorial.blocks if block.name.startswith("test_")})
     if files:
         said = tutorial.run(f"cd policies && python -m pytest -q -p no:cacheprovider {' '.join(files)}")
         assert " passed" in said
 
 
 def test_what_is_written_in_python_is_typed(tutorial: Tutorial):
-    files = [block.name for block in tutorial.blocks if block.language == "python" and block.name]
+    tutorial.lay_out()
+    files = sorted({block.name for block in tutorial.blocks if block.language == "python" and block.name})
     if files:
         cache = ROOT / ".mypy_cache"
         tutorial.run(f"cd policies && python -m mypy --strict --cache-dir {cache} {' '.join(files)}")
 
 
 def test_a_block_of_python_without_a_name_runs_by_itself(tutorial: Tutorial):
+    tutorial.lay_out()
     for block in tutorial.blocks:
         if block.language == "python" and not block.name:
             (tutorial.policies / "block.txt").write_text(block.text)
@@ -143,22 +150,23 @@ def test_a_block_of_python_without_a_name_runs_by_itself(tutorial: Tutorial):
 
 
 def test_every_part_of_the_configuration_is_accepted(tutorial: Tutorial):
-    for fragment in tutorial.fragments:
-        (tutorial.directory / "part.toml").write_text(tutorial.completed(fragment))
-        tutorial.run("sluicegate check-config --config part.toml")
+    tutorial.lay_out()
+    for block in tutorial.blocks:
+        if block.language == "toml":
+            tutorial.write(block)
+            tutorial.run("sluicegate check-config")
 
 
 def test_what_is_typed_is_answered_as_the_page_says(tutorial: Tutorial):
-    for command, wanted in typed(tutorial):
-        said = tutorial.run(command, status=None)
-        pattern = re.escape(tutorial.placed(wanted).rstrip()).replace(r"\.\.\.", r"(?:.|\n)*?")
-        assert re.fullmatch(rf"\s*{pattern}\s*", said), f"$ {command}\n{said}"
-
-
-def typed(tutorial: Tutorial) -> Iterator[tuple[str, str]]:
+    """From the top to the bottom: each file is written where it stands."""
     for block in tutorial.blocks:
-        if block.language == "console":
-            yield from _TYPED.findall(block.text)
+        if block.language != "console":
+            tutorial.write(block)
+            continue
+        for command, wanted in _TYPED.findall(block.text):
+            said = tutorial.run(command, status=None)
+            pattern = re.escape(tutorial.placed(wanted).rstrip()).replace(r"\.\.\.", r"(?:.|\n)*?")
+            assert re.fullmatch(rf"\s*{pattern}\s*", said), f"$ {command}\n{said}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -354,9 +354,9 @@ def test_its_types_are_checked_by_mypy(home: Path):
     assert result.stdout == "Success: no issues found in 1 source file\n", result.stderr
 
 
-# The example of docs/writing-policies.md
+# The example of docs/policy-api.md
 
-PAGE = ROOT / "docs" / "writing-policies.md"
+PAGE = ROOT / "docs" / "policy-api.md"
 
 
 @pytest.fixture
