@@ -121,9 +121,13 @@ class ClientConnection(ClientStream):
             self.cut()
 
     def drain(self) -> None:
-        """Finish what the client is in the middle of, then say 421 and close."""
+        """Finish what the client is in the middle of, a transaction at most, then say 421 and close."""
         self._takes_no_more = True
         self._wake()
+
+    @property
+    def _is_to_leave(self) -> bool:
+        return self._is_cut or (self._takes_no_more and not self._dialogue.is_in_transaction)
 
     def cut(self) -> None:
         """Do not wait any longer, unless the downstream has the message already."""

@@ -55,6 +55,11 @@ class Dialogue(Introduction):
         """True while the downstream decides about a message it has whole: nothing may interrupt."""
         return self._transaction is not None and self._transaction.is_committed
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether MAIL was answered with yes, and what it began is not over."""
+        return self._envelope is not None
+
     def lose_client(self) -> None:
         """Nobody will hear the reply to a message that the downstream has already."""
         if self._transaction is not None:

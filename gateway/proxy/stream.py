@@ -151,6 +151,11 @@ class ClientStream(SMTP):
         if since is not None and self.loop.time() - since >= timeout:
             self._wake(in_time=False)
 
+    @property
+    def _is_to_leave(self) -> bool:
+        """Whether no further command is waited for."""
+        return self._is_cut or self._takes_no_more
+
     async def _next_line(self, longest: int) -> bytes | None:
         """The next line, at most `longest` octets with its end, without it; `None` if there will be none.
 
@@ -172,7 +177,7 @@ class ClientStream(SMTP):
             if len(self._buffer) > longest:
                 # Only that it is too long needs to be remembered of it.
                 del self._buffer[longest + 1 :]
-            if self._client_has_gone or self._takes_no_more or not await self._more(until):
+            if self._client_has_gone or self._is_to_leave or not await self._more(until):
                 break
         self._awaits_command_since = None
         return None

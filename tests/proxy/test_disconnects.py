@@ -261,6 +261,30 @@ async def test_a_session_in_the_middle_of_its_message_finishes_it(
     assert [record.verdict for record in running.records] == ["accepted"]
 
 
+async def test_a_transaction_that_was_begun_may_go_on_to_its_end(start_gateway: GatewayStarter, mta: FakeMTA):
+    running = await start_gateway()
+    async with Client(running.port) as busy, Client(running.port) as idle:
+        await busy.ask("EHLO c.example")
+        assert (await busy.ask("MAIL FROM:<s@a.example>")).code == 250
+        draining = asyncio.create_task(running.server.drain(10.0))
+        assert str(await idle.reply()).startswith("421 4.3.2 ")
+        assert (await busy.ask(f"RCPT TO:<{U1}>")).code == 250
+        assert (await busy.data(MESSAGE)).code == 250
+        assert str(await busy.reply()).startswith("421 4.3.2 ")
+        await draining
+    assert [record.verdict for record in running.records] == ["accepted"]
+
+
+async def test_a_transaction_that_is_not_gone_on_with_is_cut(start_gateway: GatewayStarter, mta: FakeMTA):
+    running = await start_gateway()
+    async with Client(running.port) as client:
+        await client.open(U1)
+        await running.server.drain(0.1)
+        assert str(await client.reply()).startswith("421 4.3.2 ")
+        assert await client.is_closed()
+    assert [(r.verdict, r.reason) for r in running.records] == [("aborted", "shutdown")]
+
+
 async def test_a_session_that_takes_too_long_to_finish_is_cut(start_gateway: GatewayStarter, mta: FakeMTA):
     scanner = Scanner(hangs)
     running = await start_gateway(policies=[virus], filters=[scanner])
