@@ -17,7 +17,7 @@ help:
 	@echo 'make bench-idle  memory and speed while 10,000 clients are connected and say nothing'
 	@echo 'make bench-replay  how long replay takes over 10,000 recorded decisions'
 	@echo 'make fuzz    hours of inputs nobody thought of, led by coverage (SECONDS=60 for each target: minutes)'
-	@echo 'make docs    docs/configuration.md from the source'
+	@echo 'make docs    docs/configuration.md and docs/policies.md from the source'
 	@echo 'make lock    requirements.txt from pyproject.toml (PIP_COMPILE=--upgrade for newer versions)'
 	@echo 'make clean   remove .venv and every cache'
 
@@ -60,6 +60,7 @@ fuzz: .venv/fuzz/installed
 
 docs: .venv/installed
 	$(PYTHON) -m gateway.reference >docs/configuration.md
+	$(PYTHON) -m gateway.reference policies >docs/policies.md
 
 daemons:
 	@deploy/install-daemons.sh

@@ -1,7 +1,6 @@
-"""Writes docs/configuration.md from the schema and from the signatures of filters and policies.
+"""Writes docs/configuration.md and docs/policies.md from the schema and from signatures.
 
-`python -m gateway.reference > docs/configuration.md` after a change to either; a test
-compares the two.
+`make docs` after a change to any of them; a test compares what is there.
 """
 
 import inspect
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from filters.base import Filter
+from filters.evidence import Finding
 from gateway.config.options import describe, options_of
 from gateway.config.schema import (
     FilterSection,
@@ -25,6 +25,7 @@ from gateway.config.schema import (
     RelaySection,
 )
 from gateway.config.toml import toml_value
+from gateway.guide import ABOUT_POLICIES, HEADER_RULES, ORDER_OF_POLICIES
 from gateway.plugins import discover
 from policies.policy import Policy
 from policies.verdict import TEXTS
@@ -49,6 +50,8 @@ the file and prints the configuration in force with every default filled in, as 
 asks every scanner, list and downstream as well. `sluicegate policies` lists every policy and filter with
 its options. SIGHUP loads the file again; if there is something wrong with it, the old configuration stays
 in force. Changed plugins are loaded without a signal (`[policies] reload`).
+
+The policies that come with it, and their options, have a page of their own: [policies.md](policies.md).
 
 This page is generated from the source (`python -m gateway.reference`).
 
@@ -108,10 +111,43 @@ max_depth = 4
 unavailable = "accept"
 
 [policies]
-order = ["recipients", "blocklist", "virus", "spam"]
+order = [
+    "allowed_clients", "blocked_clients", "blocklist",
+    "allowed_senders", "blocked_senders",
+    "recipients", "blocked_recipients", "allowed_recipients", "backscatter",
+    "header_sanity", "virus", "spam", "bulk",
+]
+
+[policies.allowed_clients]
+clients = ["198.51.100.0/24", "2001:db8::25"]
+
+[policies.blocked_clients]
+clients = ["203.0.113.0/24"]
 
 [policies.blocklist]
 reject_weight = 3.0
+
+[policies.allowed_senders]
+senders = ["anna@example.org", "@partner.example.org"]
+clients = ["192.0.2.0/24"]
+
+[policies.blocked_senders]
+senders = ["@junk.example.org", "@.junk.example.org"]
+
+[policies.blocked_recipients]
+recipients = ["former.employee@example.com"]
+
+[policies.allowed_recipients]
+recipients = ["abuse@example.com"]
+
+[policies.backscatter]
+senders = ["sales@example.com", "@shop.example.com"]
+
+[policies.header_sanity]
+ignore = ["missing-date"]
+
+[policies.bulk]
+subject_prefix = "[Bulk]"
 
 [policies.spam]
 reject_score = 8.0
@@ -131,12 +167,12 @@ address = "127.0.0.1:9125"
 """
 
 
-def reference() -> str:
-    """The whole page, in Markdown."""
-    return "\n".join(_lines()).rstrip("\n") + "\n"
+def reference(page: str = "configuration") -> str:
+    """A whole page, in Markdown. Raises KeyError for one that is not generated."""
+    return "\n".join(PAGES[page]()).rstrip("\n") + "\n"
 
 
-def _lines() -> Iterator[str]:
+def _configuration() -> Iterator[str]:
     yield _INTRODUCTION
     yield from _code(EXAMPLE)
     yield from _section("[gateway]", GatewaySection)
@@ -148,9 +184,6 @@ def _lines() -> Iterator[str]:
             yield from _filter(name, plugin.load())
     yield from _section("[policies]", PoliciesSection)
     yield from _section("[policies.NAME]", PolicySection)
-    for name, found in sorted(discover().policies.items()):
-        if _is_built_in(found.load()):
-            yield from _policy(name, found.load())
     yield from _section("[[profile]]", ProfileSection)
     yield from _section("[journal]", JournalSection)
     yield from _section("[metrics]", MetricsSection)
@@ -166,6 +199,21 @@ def _code(text: str) -> Iterator[str]:
 
 def _is_built_in(plugin: Policy | type[Filter]) -> bool:
     return plugin.__module__.partition(".")[0] in {"filters", "policies"}
+
+
+def _policies() -> Iterator[str]:
+    built_in = {
+        name: found.load()
+        for name, found in sorted(discover().policies.items())
+        if _is_built_in(found.load())
+    }
+    yield ABOUT_POLICIES
+    rows = ([f"[`{name}`](#{name})", each.stage.value, _summary(each)] for name, each in built_in.items())
+    yield from _table(["policy", "at", "what for"], rows)
+    yield ORDER_OF_POLICIES
+    yield from _table(["rule", "does", "good", "spam"], map(list, HEADER_RULES))
+    for name, policy in built_in.items():
+        yield from _policy(name, policy)
 
 
 # Sections
@@ -205,15 +253,28 @@ def _filter(name: str, kind: type[Filter]) -> Iterator[str]:
 
 
 def _policy(name: str, policy: Policy) -> Iterator[str]:
-    needs = " and ".join(f"`{need.__name__}`" for need in policy.needs) or "nothing"
-    yield f"### `[policies.{name}]`"
+    yield f"## {name}"
     yield ""
-    yield inspect.cleandoc(sys.modules[policy.__module__].__doc__ or "")
+    yield _about(policy)
+    yield ""
     yield inspect.cleandoc(policy.__doc__ or "")
     yield ""
-    yield f"Asked at {policy.stage.value}, needs {needs}."
+    needs = f"Asked at {policy.stage.value}, needs {_names(policy.needs)}"
+    yield f"{needs}, wants {_names(policy.wants)}." if policy.wants else f"{needs}."
     yield ""
     yield from _options(policy.function)
+
+
+def _about(policy: Policy) -> str:
+    return inspect.cleandoc(sys.modules[policy.__module__].__doc__ or "")
+
+
+def _summary(policy: Policy) -> str:
+    return _about(policy).partition("\n")[0]
+
+
+def _names(kinds: Iterable[type[Finding]]) -> str:
+    return " and ".join(f"`{kind.__name__}`" for kind in kinds) or "no evidence"
 
 
 def _options(function: Callable[..., Any]) -> Iterator[str]:
@@ -250,5 +311,7 @@ def _table(header: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
     yield ""
 
 
+PAGES: dict[str, Callable[[], Iterator[str]]] = {"configuration": _configuration, "policies": _policies}
+
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(reference(*sys.argv[1:]))

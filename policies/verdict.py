@@ -163,7 +163,13 @@ def _effect_record(effect: Effect) -> dict[str, str]:
 TEXTS = {
     "spam-score": "Message refused: it looks like spam",
     "virus-found": "Message refused: it contains malware",
+    "header-malformed": "Message refused: malformed header section (RFC 5322)",
+    "bulk-without-unsubscribe": "Message refused: bulk mail needs a List-Unsubscribe field (RFC 2369)",
     "dns-blocklisted": "Refused: your address is on a block list",
+    "client-blocked": "Refused: no mail is accepted from your address",
+    "sender-blocked": "Refused: no mail is accepted from this sender",
+    "recipient-blocked": "No mail is accepted for this recipient",
+    "backscatter": "This address has sent nothing that could come back",
     "relay-denied": "Relaying to this recipient is not permitted",
     "unknown-recipient": "No such recipient here",
     "authentication-failed": "Authentication failed",

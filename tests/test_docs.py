@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -25,8 +26,9 @@ from gateway.config.schema import (
 )
 from gateway.journal.record import STAGES, VERDICTS, Record
 from gateway.plugins import discover
-from gateway.reference import EXAMPLE, reference
+from gateway.reference import EXAMPLE, PAGES, reference
 from policies import Stage
+from policies.header_sanity import Rule, header_sanity
 from policies.verdict import TEXTS
 
 ROOT = Path(__file__).parents[1]
@@ -52,9 +54,9 @@ def sections_of(page: Path) -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def test_the_configuration_reference_is_fresh():
-    written = CONFIGURATION.read_text(encoding="utf-8")
-    assert written == reference(), "run: python -m gateway.reference > docs/configuration.md"
+@pytest.mark.parametrize("page", PAGES)
+def test_a_generated_page_is_fresh(page: str):
+    assert (DOCS / f"{page}.md").read_text(encoding="utf-8") == reference(page), "run: make docs"
 
 
 @pytest.mark.parametrize(("heading", "kind"), SECTIONS.items(), ids=SECTIONS)
@@ -75,23 +77,30 @@ def test_no_section_is_left_out():
 def test_every_option_of_what_is_built_in_is_named():
     found = discover()
     texts = sections_of(CONFIGURATION)
-    for name in ("attachments", "clamav", "dnsbl", "icap", "rspamd", "spamassassin"):
-        for option in options_of(found.filters[name].load().__init__):
+    for name, found_filter in found.filters.items():
+        for option in options_of(found_filter.load().__init__):
             assert f"| `{option}` |" in texts[f"`[filters.{name}]`"]
-    for name in ("blocklist", "recipients", "spam", "virus"):
-        for option in options_of(found.policies[name].load().function):
-            assert f"| `{option}` |" in texts[f"`[policies.{name}]`"]
+    texts = sections_of(DOCS / "policies.md")
+    for name, found_policy in found.policies.items():
+        for option in options_of(found_policy.load().function):
+            assert f"| `{option}` |" in texts[name]
+
+
+def test_every_rule_about_headers_has_its_figures():
+    text = (DOCS / "policies.md").read_text(encoding="utf-8").partition("was measured on")[2]
+    table = text.partition("\n## ")[0]
+    for rule in get_args(Rule):
+        row = re.search(rf"^\|.*`{rule}`.*\| (refuses?|marks) \| (\d+) \| (\d+) \|$", table, re.MULTILINE)
+        assert row, rule
+        verb = "marks" if rule in options_of(header_sanity.function)["only_mark"].default else "refuse"
+        assert row[1].startswith(verb), rule
+        assert verb == "marks" or row[2] == "0", rule
 
 
 def test_the_complete_example_is_a_configuration():
     assert f"```toml\n{EXAMPLE}```\n" in CONFIGURATION.read_text(encoding="utf-8")
     assembly = assemble(parse(CONFIGURATION, EXAMPLE.encode()))
-    assert [setting.policy.name for setting in assembly.policies] == [
-        "recipients",
-        "blocklist",
-        "virus",
-        "spam",
-    ]
+    assert tuple(setting.policy.name for setting in assembly.policies) == assembly.config.policies.order
 
 
 def test_the_example_uses_everything_that_is_built_in():
@@ -119,12 +128,15 @@ def commented_out(text: str, section: str) -> str:
 
 def test_what_is_commented_out_in_it_would_load():
     text = (ROOT / "deploy" / "sluicegate.toml").read_text(encoding="utf-8")
-    lists = text.replace('order = ["recipients", ', 'order = ["recipients", "blocklist", ')
-    for section in ("filters.dnsbl", "filters.rspamd"):
-        lists += commented_out(text, section)
+    order = re.search(r"^# order = \[\n(?:# .*\n)+", text, re.MULTILINE)
+    assert order
+    lists = text.replace('order = ["recipients", "virus", "spam"]\n', order[0].replace("# ", ""))
+    policies = re.findall(r"^# \[(policies\.\w+)\]$", text, re.MULTILINE)
+    for section in ("filters.dnsbl", "filters.rspamd", *policies):
+        lists += re.sub(r'"/etc/sluicegate/\w+"', '["@example.net"]', commented_out(text, section))
     assembly = assemble(parse(CONFIGURATION, lists.encode()))
     assert {"dnsbl", "rspamd"} <= set(assembly.config.filters)
-    assert "blocklist" in [setting.policy.name for setting in assembly.policies]
+    assert set(assembly.config.policies.order) == set(discover().policies)
 
 
 def test_another_virus_scanner_may_stand_in_for_clamd_in_it():

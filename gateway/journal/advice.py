@@ -13,7 +13,7 @@ _Advice = Iterator[str]
 
 def what_would_change(record: Record) -> list[str]:
     """One sentence for each thing that would have led to another verdict; at least one."""
-    if record.verdict in {"accepted", "quarantined"}:
+    if record.verdict == "accepted":
         return list(_of_accepted(record)) or ["No filter and no policy had anything against it."]
     special = _BY_REASON.get(record.reason)
     if special is None and record.reason.startswith("downstream-"):
@@ -80,6 +80,28 @@ def _of_relay_denied(record: Record) -> _Advice:
     yield f"{', '.join(domains) or 'The domain'} is in the domains of no [[relay]]: an entry that has it."
 
 
+def _of_header(record: Record) -> _Advice:
+    yield f"A header section without {record.detail or 'its faults'}; see RFC 5322 section 3.6."
+    yield (
+        f"Those that refuse, named in ignore or only_mark of [policies.{record.policy or 'header_sanity'}]; "
+        "what clients that log in leave out is no fault."
+    )
+
+
+def _of_list(record: Record) -> _Advice:
+    """`detail` says who is on which list by which entry; see the policies `blocked_*`."""
+    policy = record.policy or record.reason
+    yield f"{record.detail or 'It is on a list'} of [policies.{policy}]: without that entry."
+    yield "An entry in the list of an allowed_ policy that stands before it, and exempts from it."
+
+
+def _of_backscatter(record: Record) -> _Advice:
+    yield (
+        f"{record.detail or 'It is a bounce'}: an address that sends mail, and is in senders "
+        f"of [policies.{record.policy or 'backscatter'}]; see tagged and max_recipients there as well."
+    )
+
+
 def _of_failed_filter(record: Record) -> _Advice:
     for source, failure, option in _failures(record):
         yield f"Filter {source} gave no answer ({failure}): an answer from it."
@@ -125,6 +147,13 @@ _BY_REASON: dict[str, Callable[[Record], _Advice]] = {
     "spam-score": _of_spam_score,
     "virus-found": _of_virus,
     "dns-blocklisted": _of_blocklist,
+    "header-malformed": _of_header,
+    **dict.fromkeys(("client-blocked", "recipient-blocked", "sender-blocked"), _of_list),
+    "backscatter": _of_backscatter,
+    "bulk-without-unsubscribe": _saying(
+        "A List-Unsubscribe field with a way out of the list (RFC 2369, RFC 8058).",
+        'action = "mark" in [policies.bulk] lets such mail pass, with a mark.',
+    ),
     "relay-denied": _of_relay_denied,
     "evidence-unavailable": _of_failed_filter,
     "scan-skipped": _of_failed_filter,

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.assembly import assemble
@@ -47,17 +47,20 @@ def judge(octets: bytes) -> None:
     assert effective(assemble(parse(FILE, shown.encode()))) == shown
 
 
+@settings(deadline=None)  # how fast is no question here
 @given(st.binary(max_size=200))
 @example(b"a = " + b"[" * 100_000)
 def test_any_octets(octets: bytes):
     judge(octets)
 
 
+@settings(deadline=None)  # how fast is no question here
 @given(st.lists(st.sampled_from(LINES), max_size=30))
 def test_any_lines_in_any_order(lines: list[str]):
     judge("\n".join(lines).encode())
 
 
+@settings(deadline=None)  # how fast is no question here
 @given(st.randoms(use_true_random=False), st.integers(1, 4))
 def test_slips_of_the_pen(chance: random.Random, count: int):
     text = EXAMPLE
@@ -68,6 +71,7 @@ def test_slips_of_the_pen(chance: random.Random, count: int):
     judge(text.encode())
 
 
+@settings(deadline=None)  # how fast is no question here
 @given(
     st.integers(0, len(LINES) - 1),
     st.sampled_from(['"x"', "1", "-1", "0", "nan", "inf", "true", "[]", "{}", '[""]']),
