@@ -6,8 +6,8 @@ ABOUT_POLICIES = """\
 Each of them is a file in [`policies/`](../policies) and could have been written by you
 ([writing-policies.md](writing-policies.md)). One that is not in `[policies] order` is not asked. Every policy
 takes `mode = "warn"`: it is asked and recorded, and the mail goes on. `sluicegate log` and `explain` then
-show what it would have done. `sluicegate replay` tries it on recorded mail, but for `header_sanity`,
-which looks at what a record does not have.
+show what it would have done. `sluicegate replay` tries it on recorded mail, but for `header_sanity`, and for
+`attachments` where something is attached: they look at what a record does not have.
 
 This page is generated from the source (`make docs`).
 """
@@ -22,12 +22,12 @@ what costs nothing before what costs a scan:
         "allowed_clients", "blocked_clients", "blocklist",
         "allowed_senders", "blocked_senders",
         "recipients", "blocked_recipients", "allowed_recipients", "backscatter",
-        "header_sanity", "virus", "spam", "bulk",
+        "header_sanity", "virus", "attachments", "spam", "bulk",
     ]
 
 - `recipients` belongs into every order; mail to foreign domains is refused without it as well.
-- Exempting is for policies that guess. Nobody should be exempt from `recipients` or `virus`, and
-  the allowing policies exempt from none of them unless they are told to.
+- Exempting is for policies that guess. Nobody should be exempt from `recipients`, `virus` or `attachments`,
+  and the allowing policies exempt from none of them unless they are told to.
 - What was decided before is not undone. A client that `blocklist` has refused at connect is refused,
   whatever `allowed_senders` would say at MAIL.
 

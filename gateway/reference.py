@@ -115,7 +115,7 @@ order = [
     "allowed_clients", "blocked_clients", "blocklist",
     "allowed_senders", "blocked_senders",
     "recipients", "blocked_recipients", "allowed_recipients", "backscatter",
-    "header_sanity", "virus", "spam", "bulk",
+    "header_sanity", "virus", "attachments", "spam", "bulk",
 ]
 
 [policies.allowed_clients]
@@ -145,6 +145,10 @@ senders = ["sales@example.com", "@shop.example.com"]
 
 [policies.header_sanity]
 ignore = ["missing-date"]
+
+[policies.attachments]
+macros = "quarantine"
+encrypted = "mark"
 
 [policies.bulk]
 subject_prefix = "[Bulk]"

@@ -19,8 +19,8 @@ def allowed_senders(
     `@.example.net` or `.example.net` for its subdomains.
 
     Anybody can write any reverse-path. Only clients in `clients` are believed, and those that logged
-    in. Name the hosts that the senders really use where you can, and never exempt from `recipients` or
-    `virus`.
+    in. Name the hosts that the senders really use where you can, and never exempt from `recipients`,
+    `virus` or `attachments`.
     """
     sender = tx.envelope.reverse_path
     entry = entry_for(sender, senders)

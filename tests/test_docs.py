@@ -132,10 +132,10 @@ def test_what_is_commented_out_in_it_would_load():
     assert order
     lists = text.replace('order = ["recipients", "virus", "spam"]\n', order[0].replace("# ", ""))
     policies = re.findall(r"^# \[(policies\.\w+)\]$", text, re.MULTILINE)
-    for section in ("filters.dnsbl", "filters.rspamd", *policies):
+    for section in ("filters.dnsbl", "filters.rspamd", "filters.attachments", *policies):
         lists += re.sub(r'"/etc/sluicegate/\w+"', '["@example.net"]', commented_out(text, section))
     assembly = assemble(parse(CONFIGURATION, lists.encode()))
-    assert {"dnsbl", "rspamd"} <= set(assembly.config.filters)
+    assert {"attachments", "dnsbl", "rspamd"} <= set(assembly.config.filters)
     assert set(assembly.config.policies.order) == set(discover().policies)
 
 

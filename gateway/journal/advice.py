@@ -88,6 +88,17 @@ def _of_header(record: Record) -> _Advice:
     )
 
 
+def _of_attachment(record: Record) -> _Advice:
+    """`detail` begins with the option that decided; see policies/attachments.py."""
+    option, _, what = record.detail.partition(": ")
+    policy = record.policy or "attachments"
+    if not what:
+        yield f"A message without what its files have; the options of [policies.{policy}]."
+        return
+    yield f"A message without what was found: {what}."
+    yield f'{option} = "mark" or "accept" in [policies.{policy}] lets such mail pass.'
+
+
 def _of_list(record: Record) -> _Advice:
     """`detail` says who is on which list by which entry; see the policies `blocked_*`."""
     policy = record.policy or record.reason
@@ -148,6 +159,13 @@ _BY_REASON: dict[str, Callable[[Record], _Advice]] = {
     "virus-found": _of_virus,
     "dns-blocklisted": _of_blocklist,
     "header-malformed": _of_header,
+    **dict.fromkeys(
+        (
+            *("attachment-encrypted", "attachment-forbidden", "attachment-macros"),
+            *("attachment-suspicious", "attachment-unreadable"),
+        ),
+        _of_attachment,
+    ),
     **dict.fromkeys(("client-blocked", "recipient-blocked", "sender-blocked"), _of_list),
     "backscatter": _of_backscatter,
     "bulk-without-unsubscribe": _saying(

@@ -196,6 +196,22 @@ def test_what_a_sender_wrote_cannot_steer_the_terminal():
         ),
         ("header-malformed", {"policy": "strict"}, "only_mark of [policies.strict]"),
         (
+            "attachment-macros",
+            {"policy": "attachments", "detail": "auto_macros: 'a.doc': AutoOpen"},
+            'auto_macros = "mark" or "accept" in [policies.attachments]',
+        ),
+        (
+            "attachment-forbidden",
+            {"policy": "attachments", "detail": "forbidden: 'a.exe' ends in .exe"},
+            "without what was found: 'a.exe' ends in .exe.",
+        ),
+        (
+            "attachment-encrypted",
+            {"policy": "attachments", "verdict": "quarantined", "detail": "encrypted: 'a.zip'"},
+            'encrypted = "mark"',
+        ),
+        ("attachment-unreadable", {"policy": "mine", "detail": ""}, "options of [policies.mine]"),
+        (
             "sender-blocked",
             {"policy": "blocked_senders", "detail": "a@b.example is in senders by @b.example"},
             "a@b.example is in senders by @b.example of [policies.blocked_senders]",

@@ -128,7 +128,7 @@ def test_who_is_allowed_is_spared_what_guesses_and_nothing_else():
         assert verdict.decision == Decision.ACCEPT
         assert not verdict.ends_judging
         assert {"spam", "bulk", "header_sanity"} < verdict.exempt_from
-        assert not {"virus", "recipients", "blocked_recipients"} & verdict.exempt_from
+        assert not {"virus", "attachments", "recipients", "blocked_recipients"} & verdict.exempt_from
 
 
 @pytest.mark.parametrize(
