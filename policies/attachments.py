@@ -56,7 +56,7 @@ _DOCUMENTS = frozenset(
     }
 )
 _DEFECTS = {
-    "name-traversal": "disguised",
+    **dict.fromkeys(("name-disguised", "name-traversal"), "disguised"),
     **dict.fromkeys(("compression-ratio", "too-deep"), "bombs"),
     **dict.fromkeys(("archive-damaged", "archive-empty", "archive-unsupported"), "unreadable"),
     **dict.fromkeys(("document-damaged", "time-out", "too-large-unpacked"), "unreadable"),

@@ -6,6 +6,7 @@ What is malformed, damaged or too much is a defect and never an error. Files are
 
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterator
 
 from filters.sandbox import archives, documents
@@ -20,6 +21,8 @@ _HARMLESS = 1_048_576
 # All of it goes into the record, which has 4 MiB: of names, of macros, and of links together.
 _MAX_NAME = 300
 _MAX_LINK_TEXT = 200_000
+# What turns the characters behind it around, so that "fdp.exe" is read as "exe.pdf". No name keeps it.
+_TURNING = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 # Fewer than one part ever names, so that it is noticed where there are more.
 _MAX_LINKS = 900
 _PIECE = 1_048_576
@@ -149,6 +152,8 @@ class Dissection:
         name, is_harmless = _clean_way(entry.name)
         if not is_harmless:
             self.add_defect("name-traversal")
+        if _TURNING.search(entry.name):
+            self.add_defect("name-disguised")
         file = File(_join(outer.name, name), None, outer.depth + 1, size=max(entry.size, 0))
         if entry.is_encrypted:
             self.add_defect("archive-encrypted")

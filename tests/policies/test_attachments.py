@@ -177,6 +177,7 @@ def test_macros_that_run_by_themselves_are_worse(macros: tuple[str, ...], decisi
         ("compression-ratio", Decision.REJECT, "attachment-unreadable"),
         ("too-deep", Decision.REJECT, "attachment-unreadable"),
         ("name-traversal", Decision.REJECT, "attachment-suspicious"),
+        ("name-disguised", Decision.REJECT, "attachment-suspicious"),
         ("archive-damaged", Decision.MARK, "marked"),
         ("too-many-files", Decision.MARK, "marked"),
         ("time-out", Decision.MARK, "marked"),
