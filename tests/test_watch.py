@@ -137,7 +137,8 @@ def test_who_grows_too_much_is_interrupted(bench: Bench):
 
     with pytest.raises(Interrupted, match=r"interrupted: it took \d+ MiB of memory"):
         bench.call(grow)
-    assert 64 <= len(hoard) <= 200
+    # Memory that the process had and did not need does not count, so it may be more than the limit.
+    assert 64 <= len(hoard) < 1000
     assert bench.watch.has_overeaten
     # What was there before it began is not its fault.
     bench.call(bench.look)

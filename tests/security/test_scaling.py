@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import gateway.smtp.header
+from gateway.casefile import CaseFile
 from gateway.headers import relayed
 from gateway.smtp.command import CommandError, is_foreign, parse_mail, parse_rcpt
 from gateway.smtp.content import BareNewline, ContentReader, stuffed
@@ -75,7 +76,7 @@ def test_a_header_section(start: bytes, piece: bytes):
 )
 def test_a_claim_to_be_us(piece: bytes):
     content = b"Authentication-Results: " + much_of(piece, 900_000) + b"\r\n\r\n"
-    assert content in b"".join(relayed(b"", message(content=content), "mx.our.example"))
+    assert content in b"".join(relayed(CaseFile(), b"", message(content=content), "mx.our.example"))
 
 
 @pytest.mark.parametrize("mode", BareNewline)
