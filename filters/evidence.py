@@ -37,6 +37,11 @@ class RspamdReport(Finding):
     action: str = "no action"
     rules: tuple[str, ...] = ()
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether Rspamd would have the message marked, or refused."""
+        return self.action in {"add header", "rewrite subject", "reject"} or self.score >= self.threshold
+
 
 @dataclass(frozen=True, slots=True)
 class VirusReport(Finding):

@@ -5,16 +5,18 @@ octet for octet, below the border that `smtp/header.py` puts between it and our 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.header import Header
+from typing import TypeVar
 
-from filters.evidence import SpamReport, VirusReport
+from filters.evidence import Finding, RspamdReport, SpamReport, VirusReport
 from gateway.casefile import CaseFile
 from gateway.smtp.message import Content, Message
 from gateway.smtp.reply import printable
 from policies.effects import SubjectPrefix
 
 _MAX_LINE = 78
+F = TypeVar("F", bound=Finding)
 _Edit = tuple[int, int, bytes]  # where it starts and ends, and what is to stand there
 # Fields of these names can only come from us; another's Authentication-Results may stay (RFC 8601
 # section 5), unless it claims our name.
@@ -40,15 +42,35 @@ def header_block(case: CaseFile, received: bytes, reference: str, hostname: str)
 
 
 def _spam_fields(case: CaseFile) -> Iterator[tuple[str, str]]:
-    gathered = case.evidence.get(SpamReport)
-    if gathered is None or not isinstance(gathered.outcome, SpamReport):
-        return
-    report = gathered.outcome
-    yield "X-Spam-Score", f"{report.score:.1f}"
-    word = "Yes" if report.score >= report.threshold else "No"
+    """SpamAssassin's score and opinion, and Rspamd's in a field of ours; without the first, Rspamd's instead.
+
+    These are the scanners' own words, whatever a policy makes of them.
+    """
+    report, rspamd = _found(case, SpamReport), _found(case, RspamdReport)
+    if report is not None:
+        required = f" required={report.threshold:.1f}"
+        yield from _spam_status(report.score, report.score >= report.threshold, required, report.rules)
+        if rspamd is not None:
+            action = printable(rspamd.action)[:_MAX_LINE]
+            yield "X-Sluicegate-Rspamd", f"{action}, score={rspamd.score:.1f} required={rspamd.threshold:.1f}"
+    elif rspamd is not None:
+        # What it requires is for a refusal, and "Yes" is said of less.
+        yield from _spam_status(rspamd.score, rspamd.is_suspicious, "", rspamd.rules)
+
+
+def _spam_status(
+    score: float, is_spam: bool, required: str, rules: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    yield "X-Spam-Score", f"{score:.1f}"
     # A rule's name is whatever the scanner said.
-    rules = " ".join(printable(rule)[:_MAX_LINE] for rule in report.rules) or "none"
-    yield "X-Spam-Status", f"{word}, score={report.score:.1f} required={report.threshold:.1f} tests={rules}"
+    tests = " ".join(printable(rule)[:_MAX_LINE] for rule in rules) or "none"
+    yield "X-Spam-Status", f"{'Yes' if is_spam else 'No'}, score={score:.1f}{required} tests={tests}"
+
+
+def _found(case: CaseFile, kind: type[F]) -> F | None:
+    """The finding of that type, if there is one."""
+    gathered = case.evidence.get(kind)
+    return gathered.outcome if gathered is not None and isinstance(gathered.outcome, kind) else None
 
 
 def _virus_field(case: CaseFile, hostname: str) -> str | None:

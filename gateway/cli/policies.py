@@ -21,7 +21,10 @@ from policies.policy import Policy
 @config_option
 @click.pass_context
 def command(ctx: click.Context, config_file: Path) -> None:
-    """List every policy and filter found: stage, needs, options, mode, file."""
+    """List every policy and filter found: stage, needs, options, mode, file.
+
+    What a policy can do without has a question mark.
+    """
     # Before the subcommand or behind it: `--config` means the same.
     ctx.default_map = {name: {"config_file": config_file} for name in command.commands}
     if ctx.invoked_subcommand is None:
@@ -49,7 +52,8 @@ def _policies(config: Config, plugins: Plugins) -> Iterator[tuple[str, ...]]:
     for name in [*order, *sorted(plugins.policies.keys() - order)]:
         policy = plugins.policies[name].load()
         settings = config.policies.settings.get(name, PolicySection())
-        needs = ", ".join(need.__name__ for need in policy.needs) or "-"
+        wants = (f"{want.__name__}?" for want in policy.wants)
+        needs = ", ".join((*(need.__name__ for need in policy.needs), *wants)) or "-"
         mode = settings.mode if name in order else "not in order"
         yield name, policy.stage.value, needs, mode, _options(policy, settings), plugins.policies[name].origin
 

@@ -5,6 +5,7 @@ whether the decision was right is not known here.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from gateway.journal.record import Record
 
@@ -48,15 +49,34 @@ def _of_accepted(record: Record) -> _Advice:
 
 
 def _of_spam_score(record: Record) -> _Advice:
-    report = record.evidence.get("SpamReport", {})
+    """By whichever scanners gave a score; the policy's detail says what it made of two."""
     policy = record.policy or "spam"
-    yield (
-        f"Score {report.get('score', 'unknown')} against reject_score of policy {policy}: "
-        "a score below it, or a higher reject_score."
-    )
+    spamassassin, rspamd = record.evidence.get("SpamReport", {}), record.evidence.get("RspamdReport", {})
+    if "score" not in rspamd:
+        yield (
+            f"Score {spamassassin.get('score', 'unknown')} against reject_score of policy {policy}: "
+            "a score below it, or a higher reject_score."
+        )
+        yield from _of_rules("The", spamassassin)
+    elif "score" not in spamassassin:
+        yield (
+            f"Rspamd's score {rspamd['score']}, action {rspamd.get('action', 'unknown')}, against its "
+            f"threshold {rspamd.get('threshold', 'unknown')}: a lower score, or a higher one in its actions."
+        )
+        yield from _of_rules("The", rspamd)
+    else:
+        yield (
+            f"SpamAssassin's score {spamassassin['score']} against reject_score of policy {policy}, and with "
+            f"Rspamd's {rspamd['score']} against mark_score and rspamd_score: lower scores, or higher limits."
+        )
+        yield from _of_rules("SpamAssassin's", spamassassin)
+        yield from _of_rules("Rspamd's", rspamd)
+
+
+def _of_rules(whose: str, report: dict[str, Any]) -> _Advice:
     rules = report.get("rules")
     if isinstance(rules, list) and rules:
-        yield f"The score is the sum of these rules: {' '.join(map(str, rules))}."
+        yield f"{whose} score is the sum of these rules: {' '.join(map(str, rules))}."
 
 
 def _of_virus(record: Record) -> _Advice:

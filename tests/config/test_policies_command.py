@@ -36,7 +36,7 @@ def test_each_says_when_it_is_asked_and_what_it_needs(home: Path, listed: dict[s
         listed["recipients"] == "recipients rcpt Route enforce - policies.recipients:recipients (sluicegate)"
     )
     assert listed["spam"].startswith(
-        "spam end-of-data SpamReport not in order reject_score=8.0, mark_score=5.0 "
+        "spam end-of-data SpamReport?, RspamdReport? not in order reject_score=8.0, mark_score=5.0, rspamd_"
     )
 
 

@@ -27,6 +27,13 @@ EVIDENCE: dict[str, dict[str, Any]] = {
         "elapsed": 0.2,
     },
 }
+RSPAMD: dict[str, Any] = {
+    "score": 12.5,
+    "threshold": 15.0,
+    "action": "add header",
+    "rules": ["R_SYMBOL"],
+    "source": "rspamd",
+}
 OPINIONS: dict[str, dict[str, Any]] = {
     "recipients": {"verdict": None, "mode": "enforce", "stage": "rcpt"},
     "fresh": {
@@ -173,7 +180,23 @@ def test_what_a_sender_wrote_cannot_steer_the_terminal():
     ("reason", "fields", "advice"),
     [
         ("spam-score", {"evidence": EVIDENCE}, "9.1 against reject_score of policy spam: a score below it"),
-        ("spam-score", {"evidence": EVIDENCE}, "BAYES_99 X"),
+        ("spam-score", {"evidence": EVIDENCE}, "The score is the sum of these rules: BAYES_99 X"),
+        (
+            "spam-score",
+            {"evidence": EVIDENCE | {"RspamdReport": RSPAMD}},
+            "SpamAssassin's score 9.1 against reject_score of policy spam, and with Rspamd's 12.5 against",
+        ),
+        ("spam-score", {"evidence": EVIDENCE | {"RspamdReport": RSPAMD}}, "Rspamd's score is the sum of"),
+        (
+            "spam-score",
+            {"evidence": {"RspamdReport": RSPAMD, "SpamReport": {"unavailable": "no answer"}}},
+            "Rspamd's score 12.5, action add header, against its threshold 15.0: a lower score",
+        ),
+        (
+            "spam-score",
+            {"evidence": EVIDENCE | {"RspamdReport": {"skipped": "too large"}}},
+            "9.1 against reject_score of policy spam",
+        ),
         ("virus-found", {"evidence": {"VirusReport": {"signature": "Eicar"}}}, "Eicar"),
         ("dns-blocklisted", {"evidence": EVIDENCE}, "192.0.2.7 is listed by zen.example"),
         ("dns-blocklisted", {"evidence": EVIDENCE, "policy": "lists"}, "reject_weight of policy lists"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies import SpamReport
+from policies import RspamdReport, SpamReport
 from policies.spam import spam
 from policies.testing import Judge, transaction
 from policies.verdict import Decision
@@ -53,3 +53,94 @@ def test_suspected_spam_is_marked(judge: Judge):
     verdict = judge(spam, transaction(), SpamReport(5.5))
     assert verdict is not None
     assert verdict.field == ("X-Spam-Flag", "YES")
+
+
+def both(spamassassin: float, rspamd: float) -> tuple[SpamReport, RspamdReport]:
+    return SpamReport(spamassassin, rules=("RULE",)), RspamdReport(rspamd, rules=("SYMBOL",))
+
+
+@pytest.mark.parametrize(
+    ("spamassassin", "rspamd", "decision"),
+    [
+        (5.0, 10.0, Decision.REJECT),
+        (7.9, 10.0, Decision.REJECT),
+        (5.0, 9.9, Decision.MARK),
+        (7.9, 9.9, Decision.MARK),
+        # Rspamd alone is not enough, whatever it says.
+        (4.9, 10.0, None),
+        (4.9, 100.0, None),
+        (-5.0, 16.0, None),
+        # It never speaks for a message.
+        (8.0, 0.0, Decision.REJECT),
+        (8.0, -100.0, Decision.REJECT),
+        (5.0, -100.0, Decision.MARK),
+    ],
+)
+def test_what_both_suspect_is_refused(
+    judge: Judge, spamassassin: float, rspamd: float, decision: Decision | None
+):
+    verdict = judge(spam, transaction(), *both(spamassassin, rspamd))
+    assert (verdict and verdict.decision) == decision
+
+
+@pytest.mark.parametrize(
+    ("options", "decision"),
+    [
+        ({}, Decision.MARK),
+        ({"rspamd_score": 9.0}, Decision.REJECT),
+        ({"rspamd_score": 9.0, "mark_score": 6.1}, None),
+        ({"rspamd_score": 9.0, "mark_score": 6.1, "reject_score": 6.0}, Decision.REJECT),
+        ({"rspamd_score": float("inf")}, Decision.MARK),
+    ],
+)
+def test_the_operator_says_how_much_rspamd_must_have(
+    judge: Judge, options: dict[str, float], decision: Decision | None
+):
+    verdict = judge(spam, transaction(), *both(6.0, 9.0), **options)
+    assert (verdict and verdict.decision) == decision
+
+
+@pytest.mark.parametrize(
+    ("found", "detail"),
+    [
+        (both(7.5, 11.0), "7.5, Rspamd 11.0 RULE SYMBOL"),
+        (both(9.0, 1.0), "9.0, Rspamd 1.0 RULE SYMBOL"),
+        (both(5.0, 9.0), "5.0, Rspamd 9.0"),
+    ],
+)
+def test_the_operator_is_told_what_each_scanner_said(
+    judge: Judge, found: tuple[SpamReport, RspamdReport], detail: str
+):
+    verdict = judge(spam, transaction(), *found)
+    assert verdict is not None
+    assert (verdict.reason, verdict.detail) in {("spam-score", detail), ("marked", detail)}
+
+
+@pytest.mark.parametrize(
+    ("report", "decision"),
+    [
+        (RspamdReport(0.0), None),
+        (RspamdReport(5.0, 15.0, "greylist"), None),
+        (RspamdReport(5.0, 15.0, "soft reject"), None),
+        (RspamdReport(5.0, 15.0, "an-action-of-the-operator"), None),
+        (RspamdReport(6.0, 15.0, "add header"), Decision.MARK),
+        (RspamdReport(8.0, 15.0, "rewrite subject"), Decision.MARK),
+        (RspamdReport(15.0, 15.0, "reject"), Decision.REJECT),
+        # By a rule of the operator, whatever the score.
+        (RspamdReport(1.0, 15.0, "reject"), Decision.REJECT),
+        # By the score, where Rspamd was told not to say so.
+        (RspamdReport(15.0, 15.0, "no action"), Decision.REJECT),
+    ],
+)
+def test_rspamd_alone_is_taken_at_its_word(judge: Judge, report: RspamdReport, decision: Decision | None):
+    verdict = judge(spam, transaction(), report)
+    assert (verdict and verdict.decision) == decision
+    assert verdict is None or verdict.detail.startswith(f"Rspamd {report.score:.1f} of 15.0, {report.action}")
+
+
+def test_without_any_scanner_there_is_no_opinion(judge: Judge):
+    assert judge(spam, transaction()) is None
+
+
+def test_a_filter_for_either_is_enough():
+    assert (spam.needs, set(spam.wants)) == ((), {SpamReport, RspamdReport})

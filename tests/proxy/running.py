@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from filters.base import Cost, Filter
-from filters.evidence import Finding, Listings, SpamReport, VirusReport
+from filters.evidence import Finding, Listings, RspamdReport, SpamReport, VirusReport
 from filters.route import Routes
 from gateway.journal.record import Record
 from gateway.journal.writer import JournalFull
@@ -84,6 +84,14 @@ class SpamScanner(ScriptedFilter):
 
     name = "spam-scanner"
     finds = SpamReport
+    cost = Cost.HEAVY_SCAN
+
+
+class RspamdScanner(ScriptedFilter):
+    """Finds RspamdReport."""
+
+    name = "rspamd-scanner"
+    finds = RspamdReport
     cost = Cost.HEAVY_SCAN
 
 

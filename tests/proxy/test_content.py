@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from filters.evidence import SpamReport, VirusReport
+from filters.evidence import RspamdReport, SpamReport, VirusReport
 from gateway.smtp.content import BareNewline, stuffed
 from policies import Stage, mark, policy
 from policies.spam import spam
@@ -16,7 +16,14 @@ from policies.virus import virus
 from tests.client import Answer, Client
 from tests.fakes.mta import FakeMTA
 from tests.proxy.conftest import GatewayStarter
-from tests.proxy.running import HOSTNAME, RunningGateway, Scanner, SpamScanner, answers
+from tests.proxy.running import (
+    HOSTNAME,
+    RspamdScanner,
+    RunningGateway,
+    Scanner,
+    SpamScanner,
+    answers,
+)
 
 CORPUS = {path.stem: path.read_bytes() for path in (Path(__file__).parents[1] / "corpus").glob("*.eml")}
 U1 = "u1@our.example"
@@ -147,6 +154,47 @@ async def test_our_fields_stand_on_top_in_their_order(start_gateway: GatewayStar
     assert max(map(len, content.split(b"\r\n"))) <= 78
 
 
+RSPAMD = RspamdReport(9.75, 15.0, "add header", ("R_A", "R_B"))
+
+
+@pytest.mark.parametrize(
+    ("reports", "fields"),
+    [
+        (
+            [RSPAMD],
+            [b"X-Spam-Flag: YES", b"X-Spam-Score: 9.8", b"X-Spam-Status: Yes, score=9.8 tests=R_A R_B"],
+        ),
+        (
+            [RspamdReport(1.0, 15.0, "no action")],
+            [b"X-Spam-Score: 1.0", b"X-Spam-Status: No, score=1.0 tests=none"],
+        ),
+        (
+            [SpamReport(4.25, 5.0, ("RULE_A",)), RSPAMD],
+            [
+                b"X-Spam-Score: 4.2",
+                b"X-Spam-Status: No, score=4.2 required=5.0 tests=RULE_A",
+                b"X-Sluicegate-Rspamd: add header, score=9.8 required=15.0",
+            ],
+        ),
+    ],
+)
+async def test_each_scanner_is_quoted_with_its_own_score(
+    start_gateway: GatewayStarter,
+    mta: FakeMTA,
+    reports: list[SpamReport | RspamdReport],
+    fields: list[bytes],
+):
+    filters = [
+        (SpamScanner if isinstance(report, SpamReport) else RspamdScanner)(answers(report))
+        for report in reports
+    ]
+    gateway = await start_gateway(policies=[spam], filters=filters)
+    assert (await relay(gateway, b"Subject: x\r\n\r\nHello\r\n")).code == 250
+    block = mta.messages[0].content.partition(b"Subject")[0]
+    lines = block.replace(b"\r\n\t", b" ").split(b"\r\n")
+    assert [line for line in lines if line.startswith((b"X-Spam", b"X-Sluicegate-Rspamd"))] == fields
+
+
 async def test_what_a_scanner_says_cannot_become_a_header_field(start_gateway: GatewayStarter, mta: FakeMTA):
     rules = ("RULE\r\nBcc: v@victim.example", "\xe9", "x" * 2000)
     gateway = await start_gateway(
@@ -157,6 +205,26 @@ async def test_what_a_scanner_says_cannot_become_a_header_field(start_gateway: G
     assert ours == ["Received", "X-Spam-Score", "X-Spam-Status", "X-Sluicegate-Reference"]
     assert rest == b"Subject: x\r\n\r\nHello\r\n"
     assert max(map(len, mta.messages[0].content.split(b"\r\n"))) <= 998
+
+
+async def test_what_rspamd_would_do_cannot_become_a_header_field(start_gateway: GatewayStarter, mta: FakeMTA):
+    action = "reject\r\nBcc: v@victim.example \xe9" + "x" * 2000
+    gateway = await start_gateway(
+        policies=[spam],
+        filters=[
+            SpamScanner(answers(SpamReport(1.0))),
+            RspamdScanner(answers(RspamdReport(1.0, action=action))),
+        ],
+    )
+    assert (await relay(gateway, b"Subject: x\r\n\r\nHello\r\n")).code == 250
+    ours, _ = split(mta.messages[0].content)
+    assert ours == [
+        "Received",
+        "X-Spam-Score",
+        "X-Spam-Status",
+        "X-Sluicegate-Rspamd",
+        "X-Sluicegate-Reference",
+    ]
 
 
 FORGED = [
