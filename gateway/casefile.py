@@ -107,8 +107,8 @@ class Judgement:
 class CaseFile:
     """Evidence by type, opinions by policy, effects in order, seconds per stage.
 
-    `exempt` maps a policy that is not asked to the one that said so; `refusals` are those of single
-    recipients at the end of data.
+    `exempt` maps a policy that is not asked to the one that said so, `copies` a policy that wants a copy
+    kept to its reason; `refusals` are those of single recipients at the end of data.
 
     `deferral` is the first verdict that a failure (not a policy's will) led to: mail is tempfailed
     for it unless a later policy knows the message for junk. `unscanned` names the filters (and
@@ -125,6 +125,7 @@ class CaseFile:
     deferral: Judgement | None = None
     profile: str | None = None
     exempt: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
     refusals: dict[Path, Judgement] = field(default_factory=dict)
     _origin: "CaseFile | None" = field(default=None, compare=False, repr=False)
     _forked_at: Stage = field(default=Stage.CONNECT, compare=False, repr=False)

@@ -18,6 +18,7 @@ from gateway.joining import THROWN, Answer, Joiner
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning
 from gateway.watch import Caller, Interrupted, Plainly
+from policies.effects import Copy
 from policies.policy import Policy
 from policies.verdict import Verdict, reject, tempfail
 
@@ -241,6 +242,9 @@ class Pipeline:
 def _carry_out(verdict: Verdict, policy: str, tx: Transaction, case: CaseFile) -> Judgement | None:
     """Note what the verdict has done to the message; the judgement, if that ends the judging."""
     case.effects.extend(verdict.effects)
+    for effect in verdict.effects:
+        if isinstance(effect, Copy):
+            case.copies.setdefault(policy, effect.reason)
     for name in verdict.exempt_from:
         case.exempt.setdefault(name, policy)
     if not verdict.ends_judging:

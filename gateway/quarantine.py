@@ -42,21 +42,24 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry_for(event: Event, reference: str, judgement: Judgement | None) -> Entry:
-    """The entry of a message at the end of data; `judgement` is what has been decided about it."""
+    """The entry of a message at the end of data, or of a copy of it, where `judgement` does not keep it."""
     envelope = event.envelope
     assert envelope is not None
-    verdict = judgement.verdict if judgement else None
+    is_copy = judgement is None or judgement.verdict.decision is not Decision.QUARANTINE
+    policy, reason = next(iter(event.case.copies.items()), (None, ""))
+    if judgement is not None and not is_copy:
+        policy, reason = judgement.policy, judgement.verdict.reason
     return Entry(
         reference=reference,
         time=timestamp(),
-        reason=verdict.reason if verdict else "accepted",
-        policy=judgement.policy if judgement else None,
+        reason=reason,
+        policy=policy,
         client=event.session.client_address.compressed,
         reverse_path=str(envelope.reverse_path),
         recipients=[str(recipient) for recipient in envelope.recipients],
         parameters=dict(envelope.parameters),
         subject=first_value(event.message, "Subject") if event.message else None,
-        is_copy=verdict is None or verdict.decision is not Decision.QUARANTINE,
+        is_copy=is_copy,
     )
 
 

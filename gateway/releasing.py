@@ -44,9 +44,9 @@ class Releaser:
         self._deadline = deadline
 
     async def release(self, entry: Entry, elsewhere: Sequence[Mailbox] = ()) -> list[Outcome]:
-        """Deliver the entry to its recipients, or `elsewhere`; who got it is no longer in it.
+        """Deliver the entry to its recipients; who got it is no longer in it, and one of nobody is deleted.
 
-        An entry that nobody waits for any more is deleted.
+        What is sent `elsewhere` stays, for its own recipients wait for it all the same.
         """
         outcomes: list[Outcome] = []
         pool = Pool(self._hostname)
@@ -55,12 +55,15 @@ class Releaser:
                 outcomes += await self._deliver(pool, entry, destination, recipients)
         finally:
             pool.close()
-        waiting = [outcome.recipient for outcome in outcomes if not outcome.is_delivered]
-        if not waiting:
-            self._quarantine.delete(entry.reference)
-        elif not elsewhere:
-            self._quarantine.rewrite(msgspec.structs.replace(entry, recipients=waiting))
+        if not elsewhere:
+            self._settle(entry, [each.recipient for each in outcomes if not each.is_delivered])
         return outcomes
+
+    def _settle(self, entry: Entry, waiting: Sequence[str]) -> None:
+        if waiting:
+            self._quarantine.rewrite(msgspec.structs.replace(entry, recipients=list(waiting)))
+        else:
+            self._quarantine.delete(entry.reference)
 
     def _by_destination(
         self, entry: Entry, elsewhere: Sequence[Mailbox]

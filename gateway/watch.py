@@ -11,8 +11,11 @@ import os
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+import structlog
 
 from filters.evidence import Evidence
 from gateway.bulletin import Bulletin
@@ -24,8 +27,12 @@ from policies.verdict import Verdict
 
 # Seconds between two looks.
 INTERVAL = 0.5
+# Seconds for which a policy that fails again and again is not complained about again.
+_QUIET = 60.0
 _PAGE = resource.getpagesize()
 _MIB = 1024 * 1024
+
+_log = structlog.get_logger()
 
 
 class Interrupted(BaseException):
@@ -92,6 +99,7 @@ class Watch:
         self._say_alive = say_alive
         self._plainly = Plainly()
         self._calls = 0
+        self._quiet_until: dict[str, float] = {}
         # Whether the handler may raise. Nothing but a plain attribute: see `call`.
         self._is_under_way = False
         self._interruption: tuple[str, str] | None = None
@@ -138,6 +146,7 @@ class Watch:
                 kind = error.kind
                 self._say_alive()
             self._counter.add("policy_errors", (policy.name, kind))
+            self._complain(policy, error)
             raise
         self._count(policy.name, began, verdict.decision.value if verdict else "none")
         return verdict
@@ -153,6 +162,19 @@ class Watch:
         self._bulletin.clear()
         self._counter.add("policy_seconds", (policy,), time.thread_time() - began)
         self._counter.add("policy_calls", (policy, verdict))
+
+    def _complain(self, policy: Policy, error: BaseException) -> None:
+        """Tell the operator, who may not be looking at records; of each policy once a minute."""
+        now = time.monotonic()
+        if now < self._quiet_until.get(policy.name, 0.0):
+            return
+        self._quiet_until[policy.name] = now + _QUIET
+        file = policy.location.rpartition(":")[0]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file
+        ]
+        where = f"{file}:{lines[-1]}" if lines else policy.location
+        _log.error("a policy failed", policy=policy.name, at=where, error=f"{type(error).__name__}: {error}")
 
     def _look(self, *_: object) -> None:
         """What the signal's handler does: nothing, or raise Interrupted."""

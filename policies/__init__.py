@@ -24,6 +24,7 @@ from gateway.smtp.entries import FileSet, matches
 from gateway.smtp.mime import Part
 from gateway.smtp.networks import Networks
 from gateway.smtp.transaction import Stage, Transaction
+from policies.effects import AddRecipient, Copy, HeaderField, Redirect, SubjectPrefix
 from policies.policy import Policy, PolicyError, policy
 from policies.verdict import (
     Verdict,
@@ -39,21 +40,26 @@ from policies.verdict import (
 )
 
 __all__ = [
+    "AddRecipient",
     "AttachedFile",
     "Attachments",
+    "Copy",
     "Evidence",
     "FileSet",
     "Finding",
+    "HeaderField",
     "Listings",
     "Networks",
     "Part",
     "Path",
     "Policy",
     "PolicyError",
+    "Redirect",
     "Route",
     "RspamdReport",
     "SpamReport",
     "Stage",
+    "SubjectPrefix",
     "Transaction",
     "Verdict",
     "VirusReport",

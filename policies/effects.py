@@ -40,7 +40,9 @@ class SubjectPrefix:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy in quarantine, while the message itself goes on."""
+    """A copy in quarantine, while the message itself goes on; `reason` is why."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Verdict:
         _check_reply(self.decision, self.reply)
         if self.decision not in _DECIDED and not self.effects:
             raise ValueError(f"{self.decision.value} without anything to do")
-        if self.is_refusal and set(self.effects) - {Copy()}:
+        if self.is_refusal and not all(isinstance(effect, Copy) for effect in self.effects):
             raise ValueError("what is refused cannot be changed, only copied into the quarantine")
 
     def __and__(self, other: "Verdict") -> "Verdict":
@@ -151,12 +151,12 @@ def _effect_record(effect: Effect) -> dict[str, str]:
     match effect:
         case HeaderField(name=name, value=value):
             return {"effect": kind, "name": name, "value": value}
+        case Copy(reason=reason):
+            return {"effect": kind, "reason": reason}
         case SubjectPrefix(prefix=prefix):
             return {"effect": kind, "prefix": prefix}
         case Redirect(address=address) | AddRecipient(address=address):
             return {"effect": kind, "address": str(address)}
-        case _:
-            return {"effect": kind}
 
 
 # Reason -> text for the client, where the reason's own words would tell too little or too much.
@@ -263,7 +263,7 @@ def quarantine(reason: str, *, detail: str = "", deliver: bool = False) -> Verdi
     is asked.
     """
     if deliver:
-        return Verdict(Decision.COPY, reason, detail=detail, effects=(Copy(),))
+        return Verdict(Decision.COPY, reason, detail=detail, effects=(Copy(reason),))
     return Verdict(Decision.QUARANTINE, reason, Reply.of(250, "2.0.0", "Message accepted"), detail)
 
 

@@ -110,5 +110,5 @@ async def test_it_can_be_sent_elsewhere(quarantine: Quarantine, mta: FakeMTA):
     assert waiting(quarantine) == [U1]
     (outcome,) = await release(quarantine, mta, entry, U2)
     assert outcome.is_delivered
-    assert waiting(quarantine) is None
+    assert waiting(quarantine) == [U1]
     assert mta.messages[0].recipients == [f"RCPT TO:<{U2}>"]

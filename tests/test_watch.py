@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import structlog
 
 from gateway import bulletin
 from gateway.bulletin import Bulletin
@@ -50,6 +52,21 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+def test_a_failure_is_told_once_in_a_while_with_its_place(bench: Bench):
+    def fail() -> None:
+        raise KeyError("lost")
+
+    with structlog.testing.capture_logs() as said:
+        for _ in range(3):
+            with pytest.raises(KeyError):
+                bench.call(fail)
+    (line,) = said
+    assert (line["event"], line["policy"], line["error"]) == ("a policy failed", "judged", "KeyError: 'lost'")
+    file, _, number = line["at"].rpartition(":")
+    assert file == __file__
+    assert Path(file).read_text().splitlines()[int(number) - 1].strip() == 'raise KeyError("lost")'
 
 
 @pytest.mark.parametrize(("verdict", "word"), [(None, "none"), (reject("x"), "reject")])

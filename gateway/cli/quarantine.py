@@ -57,10 +57,10 @@ def show(reference: str, config_file: Path) -> None:
 
 @command.command("release")
 @click.argument("references", nargs=-1, required=True)
-@click.option("--to", type=MailboxType(), multiple=True, help="To this recipient instead of its own.")
+@click.option("--to", type=MailboxType(), multiple=True, help="To this recipient; it stays here for its own.")
 @config_option
 def hand_over(references: tuple[str, ...], to: tuple[Mailbox, ...], config_file: Path) -> int:
-    """Hand messages to the downstream; who has got one is no longer waiting for it."""
+    """Hand messages to the downstream; one that all its recipients have is deleted."""
     config = load(config_file)
     entries = _find(config, references)
     outcomes = asyncio.run(_release(config, entries, to))

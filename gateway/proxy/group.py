@@ -31,7 +31,6 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
 from gateway.smtp.transaction import Stage, Transaction
-from policies.effects import Copy
 from policies.verdict import Decision, Verdict, tempfail
 
 _log = structlog.get_logger()
@@ -153,7 +152,7 @@ class Group:
             self._refuse_some(message)
         refusal = self._case.conclude(judgement)
         if refusal is not None and not self.answers:
-            if refusal.verdict.decision is Decision.REJECT and Copy() in self._case.effects:
+            if refusal.verdict.decision is Decision.REJECT and self._case.copies:
                 await self._keep_refused(message, refusal)
             self.refuse(self._event(message), refusal, self._reference)
         self._judgement = judgement
@@ -222,7 +221,7 @@ class Group:
     async def _hand_over(self, message: Message, deadline: float) -> None:
         """Raises AddressingError, or CannotKeep where a copy is wanted."""
         addressing = self._readdress()
-        if Copy() in self._case.effects:
+        if self._case.copies:
             await self._keep(message, self._judgement)
         handover = Handover(self._service.recorder, self._delivery, addressing, self.event(message))
         await handover.run(self._content(message), deadline)

@@ -283,7 +283,8 @@ def _split(body: _Extent, boundary: bytes, flaws: list[str]) -> list[_Extent]:
     """The parts between delimiter lines (RFC 2046 section 5.1.1)."""
     # It begins with letters that are searched for, and nothing is looked at twice.
     delimiter = re.compile(rb"\n--%s(--)?[ \t]*(?=\r?\n|\Z)" % re.escape(boundary))
-    parts, start, is_closed = [], None, False
+    parts: list[_Extent] = []
+    start, is_closed = None, False
     for found in delimiter.finditer(body.octets, max(body.start - 1, 0), body.end):
         if start is not None:
             parts.append(body.within(start, _without_return(body, start, found.start())))

@@ -131,7 +131,7 @@ async def test_a_copy_is_kept_of_what_is_delivered(start_gateway: GatewayStarter
     gateway = await start_gateway(policies=[says(quarantine("odd", deliver=True))])
     assert (await deliver(gateway))[:3] == "250"
     (entry,) = gateway.quarantine.entries()
-    assert entry.is_copy
+    assert (entry.is_copy, entry.policy, entry.reason) == (True, "says", "odd")
     with gateway.quarantine.open(entry.reference) as file:
         assert file.read() == mta.messages[0].content
     assert gateway.records[0].reference == entry.reference
@@ -149,7 +149,7 @@ async def test_a_copy_is_kept_of_what_is_refused_for_good(
     if answer.code == 451:
         assert not entries
     else:
-        assert [entry.reference for entry in entries] == [answer.reference]
+        assert [(each.reference, each.policy) for each in entries] == [(answer.reference, "first")]
 
 
 async def test_a_quarantine_that_cannot_keep_it_defers(start_gateway: GatewayStarter, mta: FakeMTA, tmp_path):
