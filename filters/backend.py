@@ -76,8 +76,8 @@ class Connection:
         Whether that is a whole answer only its reader can tell. Raises FilterError if it is empty
         or longer than `limit`.
         """
-        while await self._receive_more(limit):
-            continue
+        while await self._receive_more():
+            self._check_length(limit)
         if not self._received:
             raise FilterError(f"closed {'while being sent to' if self.is_cut else 'without an answer'}")
         return bytes(self._received)
@@ -87,8 +87,10 @@ class Connection:
 
         Raises FilterError if the connection ends first, or if there is no end within `limit` octets.
         """
-        while (found := self._received.find(end)) < 0:
-            if not await self._receive_more(limit):
+        # What stands behind the end may have come along with it, however long that is.
+        while (found := self._received.find(end, 0, limit)) < 0:
+            self._check_length(limit)
+            if not await self._receive_more():
                 raise FilterError(
                     f"answered {quote(self._received)} and closed" if self._received else "closed"
                 )
@@ -102,15 +104,17 @@ class Connection:
         """Whether there is something behind what `receive_until` gave back last."""
         return bool(self._received)
 
-    async def _receive_more(self, limit: int) -> bool:
+    async def _receive_more(self) -> bool:
         """Wait for octets; false at the end of the connection, be it orderly or not."""
         with contextlib.suppress(ConnectionResetError):
             octets = await self._loop.sock_recv(self._socket, _READ)
             self._received += octets
-            if len(self._received) > limit:
-                raise FilterError(f"sent an answer of more than {limit} octets")
             return bool(octets)
         return False
+
+    def _check_length(self, limit: int) -> None:
+        if len(self._received) > limit:
+            raise FilterError(f"sent an answer of more than {limit} octets")
 
     @contextlib.contextmanager
     def lend(self, timeout: float) -> Iterator[socket.socket]:

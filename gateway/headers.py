@@ -21,6 +21,8 @@ _Edit = tuple[int, int, bytes]  # where it starts and ends, and what is to stand
 # Fields of these names can only come from us; another's Authentication-Results may stay (RFC 8601
 # section 5), unless it claims our name.
 _OURS = frozenset({"x-spam-flag", "x-spam-score", "x-spam-status", "x-virus-scanned"})
+# Of this one there is one, the last that a policy has said.
+_FLAG = "X-Spam-Flag"
 _OUR_PREFIX = "x-sluicegate-"
 # Quoted pairs, borders of comments, and everything else (RFC 5322 section 3.2).
 _TOKEN = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
@@ -28,14 +30,15 @@ _TOKEN = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
 def header_block(case: CaseFile, received: bytes, reference: str, hostname: str) -> bytes:
     """All fields that go on top of the message, the Received field first, CRLF included."""
-    marks = dict(case.marks)
+    marks = list(dict.fromkeys(case.marks))
+    flags = [value for name, value in marks if name == _FLAG]
     fields = [
-        ("X-Spam-Flag", marks.pop("X-Spam-Flag", None)),
+        (_FLAG, flags[-1] if flags else None),
         *_spam_fields(case),
         ("X-Virus-Scanned", _virus_field(case, hostname)),
         ("X-Sluicegate-Unscanned", ", ".join(case.unscanned) or None),
         ("X-Sluicegate-Reference", reference),
-        *marks.items(),
+        *((name, value) for name, value in marks if name != _FLAG),
     ]
     lines = [_fold(f"{name}: {value}") for name, value in fields if value is not None]
     return received + "".join(lines).encode("ascii")

@@ -5,6 +5,7 @@ writer, and the next one goes on counting where that one was killed, so nothing 
 number of series is bounded: beyond it the last label of a new one is `other`.
 """
 
+import math
 import mmap
 import os
 from collections.abc import Iterator, Sequence
@@ -67,6 +68,7 @@ class Tally:
         self._numbers = self._memory[:_KEYS].cast("d")
         self._places: dict[tuple[str, tuple[str, ...]], int] = {}
         self._counts: dict[str, int] = {}
+        self._series = _count(self._memory)
         for place, name, labels in _series(bytes(self._memory)):
             self._places[name, labels] = place
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -87,11 +89,12 @@ class Tally:
             labels = (*labels[:-1], OTHER)
         key = msgspec.json.encode((name, *labels))
         place = self._places.get((name, labels))
-        if place is not None or len(key) > _KEY or len(self._places) >= _MAX_SERIES:
+        if place is not None or len(key) > _KEY or self._series >= _MAX_SERIES:
             return place
-        place = len(self._places) + 1
+        self._series = place = self._series + 1
         start = _KEYS + (place - 1) * _KEY
-        self._memory[start : start + len(key)] = key
+        # Whole, for a writer that was killed right here may have left a longer one.
+        self._memory[start : start + _KEY] = key.ljust(_KEY, b"\0")
         # Only now, so that whoever reads finds no half of a key.
         self._numbers[0] = place
         self._places[name, labels] = place
@@ -106,14 +109,26 @@ def totals(descriptor: int) -> dict[tuple[str, tuple[str, ...]], float]:
         memory = os.pread(descriptor, _SLOT, slot * _SLOT)
         numbers: Sequence[float] = memoryview(memory[:_KEYS]).cast("d")
         for place, name, labels in _series(memory):
-            sums[name, labels] = sums.get((name, labels), 0.0) + numbers[place]
+            if math.isfinite(numbers[place]):
+                sums[name, labels] = sums.get((name, labels), 0.0) + numbers[place]
     return sums
 
 
 def _series(memory: bytes) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Place, name and labels of each series in a slot."""
-    count = int(memoryview(memory[:_NUMBER]).cast("d")[0])
-    for place in range(1, count + 1):
+    """Place, name and labels of each series in a slot; what makes no sense is passed over.
+
+    Its writer ran other people's code, and may have gone mad before it died.
+    """
+    for place in range(1, _count(memory) + 1):
         start = _KEYS + (place - 1) * _KEY
-        name, *labels = msgspec.json.decode(memory[start : start + _KEY].rstrip(b"\0"), type=list[str])
+        try:
+            name, *labels = msgspec.json.decode(memory[start : start + _KEY].rstrip(b"\0"), type=list[str])
+        except (msgspec.DecodeError, ValueError):
+            continue
         yield place, name, tuple(labels)
+
+
+def _count(memory: bytes | memoryview) -> int:
+    """How many series a slot has."""
+    number = memoryview(memory[:_NUMBER]).cast("d")[0]
+    return int(number) if 0 <= number <= _MAX_SERIES else 0

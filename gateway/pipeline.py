@@ -20,7 +20,7 @@ from gateway.terms import Meaning
 from gateway.watch import Caller, Interrupted, Plainly
 from policies.effects import Copy
 from policies.policy import Policy
-from policies.verdict import Verdict, reject, tempfail
+from policies.verdict import Decision, Verdict, reject, tempfail
 
 _MAX_TRACEBACK = 2000
 
@@ -254,5 +254,9 @@ def _carry_out(verdict: Verdict, policy: str, tx: Transaction, case: CaseFile) -
         return judgement
     for recipient in verdict.recipients.intersection(tx.envelope.recipients):
         case.refusals.setdefault(recipient, judgement)
-    # Refused for each of them is refused for all.
-    return judgement if len(case.refusals) == len(set(tx.envelope.recipients)) else None
+    if len(case.refusals) < len(set(tx.envelope.recipients)):
+        return None
+    # Refused for each of them is refused for all. Where that is one reply, nobody may lose by it what
+    # was only to be tried again.
+    refusals = (*case.refusals.values(), judgement)
+    return next((each for each in refusals if each.verdict.decision is Decision.TEMPFAIL), judgement)

@@ -6,7 +6,10 @@ whole or not at all. Workers add; only the operator's commands read and delete.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -16,16 +19,20 @@ import msgspec
 from gateway.casefile import Judgement
 from gateway.journal.record import is_reference, timestamp
 from gateway.recorder import Event, first_value
+from gateway.smtp.address import Path as Mailbox
 from policies.verdict import Decision
 
 _MODE = 0o640
 _MAX_ENTRY = 4_194_304
+# Seconds in which a worker that lives has written the next piece of a message, or the last.
+_LONGEST_KEEPING = 3600.0
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One message in quarantine: its envelope as the client gave it, and why it is here.
+    """One message in quarantine: its envelope, and why it is here.
 
-    `time` is RFC 3339 in UTC; `reverse_path` is empty for the null one; `parameters` are MAIL's.
+    `recipients` are those it would have reached, after all redirections; whom the client named is in the
+    record. `time` is RFC 3339 in UTC; `reverse_path` is empty for the null one; `parameters` are MAIL's.
     `is_copy` says that the message itself was delivered or refused.
     """
 
@@ -41,13 +48,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     is_copy: bool = False
 
 
-def entry_for(event: Event, reference: str, judgement: Judgement | None) -> Entry:
+def entry_for(
+    event: Event, reference: str, judgement: Judgement | None, recipients: Iterable[Mailbox]
+) -> Entry:
     """The entry of a message at the end of data, or of a copy of it, where `judgement` does not keep it."""
     envelope = event.envelope
     assert envelope is not None
-    is_copy = judgement is None or judgement.verdict.decision is not Decision.QUARANTINE
     policy, reason = next(iter(event.case.copies.items()), (None, ""))
-    if judgement is not None and not is_copy:
+    if judgement is not None and judgement.verdict.decision is Decision.QUARANTINE:
         policy, reason = judgement.policy, judgement.verdict.reason
     return Entry(
         reference=reference,
@@ -56,10 +64,10 @@ def entry_for(event: Event, reference: str, judgement: Judgement | None) -> Entr
         policy=policy,
         client=event.session.client_address.compressed,
         reverse_path=str(envelope.reverse_path),
-        recipients=[str(recipient) for recipient in envelope.recipients],
+        recipients=[str(recipient) for recipient in recipients],
         parameters=dict(envelope.parameters),
         subject=first_value(event.message, "Subject") if event.message else None,
-        is_copy=is_copy,
+        is_copy=judgement is None or not judgement.verdict.is_taking,
     )
 
 
@@ -101,8 +109,11 @@ class Quarantine:
         """Change what is said about a message that is here. Raises OSError."""
         about = self._about(entry.reference)
         new = about.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(entry))
-        new.chmod(_MODE)
+        with open(new, "wb", opener=_with_mode) as file:
+            file.write(msgspec.json.encode(entry))
+            file.flush()
+            # A name that is on disk before the content would be an entry that nobody can read.
+            os.fsync(file.fileno())
         new.rename(about)
 
     def entries(self) -> Iterator[Entry]:
@@ -124,6 +135,19 @@ class Quarantine:
         """The message, for reading. Raises OSError."""
         return self._content(reference).open("rb")
 
+    @contextlib.contextmanager
+    def claimed(self, reference: str) -> Iterator[Entry]:
+        """The entry as it is now, for one who hands it on: nobody else can at the same time.
+
+        Raises FileNotFoundError without it, and BlockingIOError where somebody else has claimed it.
+        """
+        with self.open(reference) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            entry = self.find(reference)
+            if entry is None:
+                raise FileNotFoundError
+            yield entry
+
     def delete(self, reference: str) -> None:
         """Remove the message, or what there is of it."""
         about = self._about(reference)
@@ -131,10 +155,15 @@ class Quarantine:
             path.unlink(missing_ok=True)
 
     def sweep(self, before: float) -> None:
-        """Remove what a killed process left of messages it had not taken, if older than this (seconds)."""
+        """Remove what a killed process left of messages it had not taken, if older than this (seconds).
+
+        Never what may be a message on its way in: its client would hear that it was taken.
+        """
+        before = min(before, time.time() - _LONGEST_KEEPING)
         for path in self._directory.glob("*.eml"):
-            if not self._about(path.stem).exists() and path.stat().st_mtime < before:
-                self.delete(path.stem)
+            with contextlib.suppress(FileNotFoundError):  # its client has left meanwhile
+                if not self._about(path.stem).exists() and path.stat().st_mtime < before:
+                    self.delete(path.stem)
 
     def _content(self, reference: str) -> Path:
         return self._directory / f"{reference}.eml"
@@ -146,6 +175,10 @@ class Quarantine:
 def _create(path: Path) -> int:
     """A descriptor to write a file with that was not there before. Raises FileExistsError."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+
+
+def _with_mode(path: str, flags: int) -> int:
+    return os.open(path, flags, _MODE)
 
 
 async def _write(descriptor: int, chunks: Iterable[bytes]) -> None:

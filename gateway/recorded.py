@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -30,8 +30,20 @@ T = TypeVar("T")
 class NotRecorded(BaseException):
     """A policy looked at something that is not in the record; the text says what.
 
-    No `Exception`: a policy that goes on whatever happens must not go on with a guess.
+    No `Exception`: a policy that goes on whatever happens must not go on with a guess. `latest` is for
+    those that catch even this.
     """
+
+    latest: ClassVar["NotRecorded | None"] = None
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        NotRecorded.latest = self
+
+    @classmethod
+    def forget(cls) -> None:
+        """The next policy is asked."""
+        cls.latest = None
 
 
 class Unreadable(ValueError):

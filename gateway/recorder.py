@@ -108,11 +108,16 @@ class Recorder:
         """
         return self._decided(event, judgement, reply or judgement.verdict.reply, reference or new_reference())
 
-    def taken(self, event: Event, reference: str, judgement: Judgement) -> Reply:
-        """Record a message that we took and did not hand on; the reply to speak, with its reference."""
-        return self._decided(event, judgement, judgement.verdict.reply, reference)
+    def taken(self, event: Event, reference: str, judgement: Judgement, remark: str = "") -> Reply:
+        """Record a message that we took and did not hand on; the reply to speak, with its reference.
 
-    def _decided(self, event: Event, judgement: Judgement, reply: Reply | None, reference: str) -> Reply:
+        `remark` is for the operator.
+        """
+        return self._decided(event, judgement, judgement.verdict.reply, reference, remark)
+
+    def _decided(
+        self, event: Event, judgement: Judgement, reply: Reply | None, reference: str, remark: str = ""
+    ) -> Reply:
         assert reply is not None
         verdict = judgement.verdict
         spoken = reply.with_reference(reference)
@@ -123,7 +128,7 @@ class Recorder:
             stage=judgement.stage,
             reason=verdict.reason,
             policy=judgement.policy,
-            detail=verdict.detail,
+            detail="; ".join(filter(None, (verdict.detail, remark))),
             reply=spoken,
         )
         return spoken

@@ -46,24 +46,37 @@ class Releaser:
     async def release(self, entry: Entry, elsewhere: Sequence[Mailbox] = ()) -> list[Outcome]:
         """Deliver the entry to its recipients; who got it is no longer in it, and one of nobody is deleted.
 
-        What is sent `elsewhere` stays, for its own recipients wait for it all the same.
+        An entry that nobody waits for any more is deleted. What is sent `elsewhere` stays, for its own
+        recipients wait for it all the same. What has become of it since it was found counts.
         """
+        try:
+            with self._quarantine.claimed(entry.reference) as claimed:
+                return await self._release(claimed, elsewhere)
+        except BlockingIOError:
+            return _not_ours(entry, elsewhere, "another release of it is under way")
+        except FileNotFoundError:
+            return _not_ours(entry, elsewhere, "it is not there any more")
+
+    async def _release(self, entry: Entry, elsewhere: Sequence[Mailbox]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         pool = Pool(self._hostname)
         try:
             for destination, recipients in self._by_destination(entry, elsewhere).items():
                 outcomes += await self._deliver(pool, entry, destination, recipients)
+                if not elsewhere:
+                    # At once: who has it shall not get it again, whatever becomes of the others.
+                    self._write_off(entry, outcomes)
         finally:
             pool.close()
-        if not elsewhere:
-            self._settle(entry, [each.recipient for each in outcomes if not each.is_delivered])
+        if not elsewhere and all(outcome.is_delivered for outcome in outcomes):
+            self._quarantine.delete(entry.reference)
         return outcomes
 
-    def _settle(self, entry: Entry, waiting: Sequence[str]) -> None:
-        if waiting:
-            self._quarantine.rewrite(msgspec.structs.replace(entry, recipients=list(waiting)))
-        else:
-            self._quarantine.delete(entry.reference)
+    def _write_off(self, entry: Entry, outcomes: Sequence[Outcome]) -> None:
+        delivered = {outcome.recipient for outcome in outcomes if outcome.is_delivered}
+        waiting = [recipient for recipient in entry.recipients if recipient not in delivered]
+        if waiting and len(waiting) < len(entry.recipients):
+            self._quarantine.rewrite(msgspec.structs.replace(entry, recipients=waiting))
 
     def _by_destination(
         self, entry: Entry, elsewhere: Sequence[Mailbox]
@@ -105,6 +118,10 @@ class Releaser:
         with self._quarantine.open(entry.reference) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+
+
+def _not_ours(entry: Entry, elsewhere: Sequence[Mailbox], why: str) -> list[Outcome]:
+    return [Outcome(each, False, why) for each in (map(str, elsewhere) if elsewhere else entry.recipients)]
 
 
 def _said(delivery: Delivery) -> dict[Mailbox, Reply]:

@@ -78,12 +78,19 @@ def asked_about(setting: PolicySetting, hand: Hand) -> PolicySetting:
     policy = setting.policy
 
     def ask(_: Transaction, evidence: Evidence, **options: object) -> Verdict | None:
+        NotRecorded.forget()
+        verdict = None
         try:
             hand.check(evidence)
-            return policy.function(hand.shown, evidence, **options)
-        except NotRecorded as missing:
-            hand.doubts.append(Doubt(policy, str(missing), setting.enforced))
-            return None
+            verdict = policy.function(hand.shown, evidence, **options)
+        except (NotRecorded, Exception):
+            if NotRecorded.latest is None:
+                raise
+        if NotRecorded.latest is None:
+            return verdict
+        # It may have caught that and made something of it: an exception or a verdict, it is a guess.
+        hand.doubts.append(Doubt(policy, str(NotRecorded.latest), setting.enforced))
+        return None
 
     adapted = copy.copy(policy)
     adapted.function = ask

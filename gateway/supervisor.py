@@ -50,7 +50,7 @@ class Generation:
         counter: Counter,
         watch: Watch | None = None,
     ) -> None:
-        """`sockets` are the listeners', and behind them that of the metrics if there is one."""
+        """`sockets` are the listeners', and behind them that of the metrics if any. Raises OSError."""
         self.config = config
         self.watch = watch
         self.sockets = sockets
@@ -58,9 +58,16 @@ class Generation:
         self._roles = roles
         count = config.gateway.workers or len(os.sched_getaffinity(0))
         listeners = len(config.listener)
+        self._slots: list[int] = []
+        self._bulletins: list[int] = []
         self._counts = share_memory(_SEATS * count, listeners)
-        self._slots = [ledger.take() for _ in range(_SEATS * count)]
-        self._bulletins = [bulletin.share_memory() for _ in range(_SEATS * count)]
+        try:
+            for _ in range(_SEATS * count):
+                self._slots.append(ledger.take())
+                self._bulletins.append(bulletin.share_memory())
+        except OSError:
+            self._give_back()
+            raise
         self._workers = [
             Child("smtp", config, counter, [self._seat(seat, count) for seat in (number, count + number)])
             for number in range(count)
@@ -71,7 +78,7 @@ class Generation:
         self._shows = [Child("metrics", bare, counter, [self._view(each)]) for each in sockets[listeners:]]
 
     async def start(self) -> None:
-        """Start one worker; where that comes up, the others. Raises StartError."""
+        """Start one worker; where that comes up, the others. Raises StartError, and OSError."""
         try:
             if "smtp" in self._roles:
                 await self._workers[0].start()
@@ -79,7 +86,7 @@ class Generation:
             if "journal" in self._roles:
                 await asyncio.gather(*(keeper.start() for keeper in self._keepers))
             await asyncio.gather(*(show.start() for show in self._shows))
-        except StartError:
+        except (StartError, OSError):
             await self.stop()
             raise
 
@@ -90,6 +97,10 @@ class Generation:
             child.expect_end()
         await asyncio.gather(*(child.stop() for child in (*self._workers, *self._shows)))
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Whatever the workers shared."""
         for descriptor in (self._counts, *self._bulletins):
             os.close(descriptor)
         for slot in self._slots:
@@ -200,8 +211,9 @@ class Supervisor:
                 return old
             new = self._prepare(config, watch)
             await new.start()
-        except (ConfigError, StartError) as error:
-            self._refused = config
+        except (ConfigError, StartError, OSError) as error:
+            # No descriptor, process or memory for both says nothing about the configuration.
+            self._refused = None if isinstance(error, OSError) else config
             _log.error(
                 "the new configuration is refused, the old one stays", cause=wish.value, error=str(error)
             )

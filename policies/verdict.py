@@ -226,7 +226,7 @@ def tempfail(
 ) -> Verdict:
     """Refuse for now. `code` is 4xx; raises ValueError where it is not or `status` contradicts it.
 
-    `recipients` as in `reject`.
+    `recipients` as in `reject`; where one reply is for all, this one comes before a `reject` of others.
     """
     reply = _reply(code, status, text, reason)
     return Verdict(Decision.TEMPFAIL, reason, reply, detail, recipients=_paths(recipients))

@@ -1,5 +1,8 @@
 """Counting in shared memory: nothing is lost with a writer, counts backwards, or grows for ever."""
 
+import os
+import struct
+
 import pytest
 
 from gateway.ledger import Ledger, Tally, totals
@@ -31,6 +34,30 @@ def test_the_next_writer_of_a_slot_goes_on_where_the_last_one_ended(ledger: Ledg
     successor.add("calls", ("spam",))
     successor.add("calls", ("virus",))
     assert totals(ledger.descriptor) == {("calls", ("spam",)): 2.0, ("calls", ("virus",)): 1.0}
+
+
+def test_a_writer_killed_over_a_new_series_leaves_nothing_of_it(ledger: Ledger):
+    slot = ledger.take()
+    Tally(ledger.descriptor, slot).add("a-long-name", ("with-a-long-label",))
+    # It had written the key, and not yet that there is one more.
+    os.pwrite(ledger.descriptor, bytes(8), slot << 20)
+    Tally(ledger.descriptor, slot).add("short", ("x",))
+    assert totals(ledger.descriptor).keys() == {("short", ("x",))}
+    Tally(ledger.descriptor, slot)
+
+
+@pytest.mark.parametrize("count", [2.0, 2048.0, 1e300, -1.0, float("nan"), float("inf")])
+def test_a_slot_whose_writer_went_mad_does_no_harm(ledger: Ledger, count: float):
+    slot = ledger.take()
+    Tally(ledger.descriptor, slot).add("calls", ("spam",))
+    os.pwrite(ledger.descriptor, struct.pack("d", count), slot << 20)
+    os.pwrite(ledger.descriptor, struct.pack("d", count), (slot << 20) + 2 * 8)
+    os.pwrite(ledger.descriptor, b"[]", (slot << 20) + (1 + 2048) * 8 + 256)
+    assert totals(ledger.descriptor) in ({}, {("calls", ("spam",)): 1.0})
+    successor = Tally(ledger.descriptor, slot)
+    successor.add("calls", ("virus",))
+    successor.add("calls", ("spam",))
+    assert totals(ledger.descriptor).keys() <= {("calls", ("spam",)), ("calls", ("virus",))}
 
 
 def test_a_slot_is_used_again_with_what_was_counted_in_it(ledger: Ledger):

@@ -78,6 +78,19 @@ async def test_what_a_killed_process_left_is_swept_up_and_nothing_else(
     assert sorted(os.listdir(tmp_path)) == ["7K3F-Q2MD.eml", "7K3F-Q2MD.json", "CCCC-CCCC.eml"]
 
 
+async def test_a_message_on_its_way_in_is_not_swept_up(quarantine: Quarantine):
+    """Whatever age was asked for: its client is about to hear that it was taken."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b"half"
+        quarantine.sweep(before=2**40)
+        yield b" and half"
+
+    await quarantine.keep(entry(), chunks())
+    with quarantine.open("7K3F-Q2MD") as file:
+        assert file.read() == b"half and half"
+
+
 @pytest.mark.parametrize(
     "reference", ["", "7K3F", "../../../etc/passwd", "7K3F-Q2M1", "7k3f-q2md", "7K3F-Q2MD/", "7K3F-Q2MD\0"]
 )

@@ -1,5 +1,6 @@
 """From the quarantine to the downstream: nobody gets it twice, and who did not get it still waits."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,36 @@ async def test_who_did_not_get_it_still_waits(quarantine: Quarantine, mta: FakeM
     assert [each.is_delivered for each in outcomes] == [True, False, False]
     assert [each.said for each in outcomes[1:]] == ["452 4.2.2 full", "no [[relay]] has its domain"]
     assert waiting(quarantine) == [U2, OTHER]
+
+
+async def test_who_got_it_is_written_off_before_the_others_are_tried(quarantine: Quarantine, mta: FakeMTA):
+    entry = await keep(quarantine, U1, OTHER)
+    relays = [destination(mta.address), destination("127.0.0.1:9", domains=["other.example"])]
+    releaser = Releaser(quarantine, Router(relays), "mx.our.example", 30)
+    seen: list[Sequence[str] | None] = []
+    real = releaser._deliver
+
+    async def interrupted(*arguments):
+        if arguments[2] is relays[1]:
+            seen.append(waiting(quarantine))
+            raise KeyboardInterrupt
+        return await real(*arguments)
+
+    releaser._deliver = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        await releaser.release(entry)
+    assert (seen, len(mta.messages)) == ([[OTHER]], 1)
+
+
+async def test_of_two_releases_at_once_one_delivers(quarantine: Quarantine, mta: FakeMTA):
+    entry = await keep(quarantine, U1)
+    both = await asyncio.gather(release(quarantine, mta, entry), release(quarantine, mta, entry))
+    said = [outcome.said for (outcome,) in both if not outcome.is_delivered]
+    assert said == ["another release of it is under way"]
+    # Found before that, and handed on by somebody else meanwhile.
+    (late,) = await release(quarantine, mta, entry)
+    assert (late.is_delivered, late.said) == (False, "it is not there any more")
+    assert len(mta.messages) == 1
 
 
 async def test_a_store_that_breaks_off_is_asked_again_only_for_the_rest(quarantine: Quarantine, mta: FakeMTA):

@@ -7,7 +7,9 @@ of no known kind raises BadArchiveError, whatever a library made of it.
 import bz2
 import ctypes
 import io
+import itertools
 import lzma
+import re
 import struct
 import zipfile
 import zlib
@@ -16,12 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from libarchive import ffi
+from libarchive.entry import ArchiveEntry
 from libarchive.read import ArchiveRead
 
 from gateway.smtp.header import octets_to_text
 
 _PIECE = 65_536
 _END_OF_ZIP = b"PK\x05\x06"
+# The same with all its fields; the last is the length of the comment behind it.
+_WHOLE_END = re.compile(rb"PK\x05\x06(?=.{16}(..))", re.DOTALL)
 # Of the end of a zip: its record and the longest comment.
 _ZIP_LOOK = 65_557
 # What libarchive may read. Not mtree, which names files of this machine, and no filters, some of
@@ -92,14 +97,34 @@ def is_archive(kind: str | None, octets: bytes) -> bool:
 def entries(kind: str | None, name: str, octets: bytes) -> Iterator[Entry]:
     """The members, one by one: read each before asking for the next. Raises BadArchiveError."""
     if kind in _BY_LIBARCHIVE:
-        return _listed(octets)
-    if kind in _COMPRESSED:
-        return _compressed(str(kind), name, octets)
-    if kind == _TNEF:
-        return _wrapped(octets)
-    if kind in _CLOSED:
+        members = _listed(octets)
+    elif kind in _COMPRESSED:
+        members = _compressed(str(kind), name, octets)
+    elif kind == _TNEF:
+        members = _wrapped(octets)
+    elif kind in _CLOSED:
         raise BadArchiveError("archive-unsupported")
-    return _zipped(octets)
+    else:
+        return _zipped(octets)
+    return itertools.chain(members, _zipped_behind(octets))
+
+
+def _zipped_behind(octets: bytes) -> Iterator[Entry]:
+    """The members of a zip at the end: whoever opens the file by its name may open that one, and not this."""
+    if _ends_a_zip(octets):
+        try:
+            archive = _opened_zip(octets)
+        except BadArchiveError:
+            # Some octets look like the end of one.
+            return
+        yield from _zip_members(archive)
+
+
+def _ends_a_zip(octets: bytes) -> bool:
+    """Whether a zip ends where these octets end, and not a member's zip before that."""
+    tail = octets[-_ZIP_LOOK:]
+    ends = (found.end(1) + int.from_bytes(found[1], "little") for found in _WHOLE_END.finditer(tail))
+    return len(tail) in ends
 
 
 @contextmanager
@@ -118,8 +143,15 @@ def _damage_named() -> Iterator[None]:
 
 
 def _zipped(octets: bytes) -> Iterator[Entry]:
+    yield from _zip_members(_opened_zip(octets))
+
+
+def _opened_zip(octets: bytes) -> zipfile.ZipFile:
     with _damage_named():
-        archive = zipfile.ZipFile(io.BytesIO(octets))
+        return zipfile.ZipFile(io.BytesIO(octets))
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[Entry]:
     for info in archive.infolist():
         if not info.filename.endswith("/"):
             is_encrypted = bool(info.flag_bits & 0x1)
@@ -222,7 +254,7 @@ def _listed(octets: bytes) -> Iterator[Entry]:
                 return
             if not member.isdir:
                 yield Entry(
-                    _name_of(member.pathname),
+                    _name_of(member),
                     member.size or 0,
                     bool(_is_encrypted(member._entry_p)),
                     _member_reader(member.get_blocks),
@@ -242,7 +274,12 @@ def _opened(octets: bytes) -> Iterator[ArchiveRead]:
         ffi.read_free(pointer)
 
 
-def _name_of(written: object) -> str:
+def _name_of(member: ArchiveEntry) -> str:
+    try:
+        written = member.pathname
+    except ValueError:
+        # It has characters that are none.
+        return ""
     return written.decode("utf-8", "replace") if isinstance(written, bytes) else str(written or "")
 
 

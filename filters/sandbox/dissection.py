@@ -25,6 +25,8 @@ _MAX_LINK_TEXT = 200_000
 _TURNING = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
 # Fewer than one part ever names, so that it is noticed where there are more.
 _MAX_LINKS = 900
+# What an archive says of a member need not be true, nor fit where numbers are kept.
+_MAX_SIZE = 2**63 - 1
 _PIECE = 1_048_576
 _MESSAGES = frozenset({"message/rfc822", "message/global"})
 # What every document that is a zip is made of, if it is what it is called: nobody needs a list of that.
@@ -106,7 +108,7 @@ class Dissection:
             self._document(file, octets)
         if file.true_type in _MESSAGES:
             self._inside(file, lambda: self._message(HeldContent(octets), file.name, file.depth + 1))
-        elif archives.is_archive(file.true_type, octets):
+        if archives.is_archive(file.true_type, octets):
             self._inside(file, lambda: self._archive(file, octets))
 
     def _add(self, file: File) -> None:
@@ -154,7 +156,7 @@ class Dissection:
             self.add_defect("name-traversal")
         if _TURNING.search(entry.name):
             self.add_defect("name-disguised")
-        file = File(_join(outer.name, name), None, outer.depth + 1, size=max(entry.size, 0))
+        file = File(_join(outer.name, name), None, outer.depth + 1, size=min(max(entry.size, 0), _MAX_SIZE))
         if entry.is_encrypted:
             self.add_defect("archive-encrypted")
             outer.is_encrypted = file.is_encrypted = True
@@ -170,7 +172,8 @@ class Dissection:
 
     def _settle(self, document: File, file: File, before: int) -> None:
         """What a document holds is said of the document; its own stuffing is not listed."""
-        document.macros.update(file.macros)
+        telling = itertools.islice(document.macros | file.macros, documents.MAX_KEYWORDS)
+        document.macros = dict.fromkeys(telling)
         if f"/{_MACRO_SHEETS}" in file.name.lower():
             document.macros.setdefault("XLM macro")
         is_alone = len(self.files) == before + 1

@@ -91,10 +91,11 @@ def _answer(octets: bytes, limits: Limits, until: float, alarm: _Alarm) -> tuple
         dissection.add_defect("time-out")
     except (MemoryError, RecursionError):
         dissection.add_defect("too-much-memory")
-    return _encoded(dissection), is_fresh
+    return encoded(dissection), is_fresh
 
 
-def _encoded(dissection: Dissection) -> bytes:
+def encoded(dissection: Dissection) -> bytes:
+    """What was found, as one line of JSON for `filters.attachments.understand`."""
     answer = {
         "files": [{**asdict(file), "macros": list(file.macros)} for file in dissection.files],
         "urls": ["".join(char if char.isprintable() else "?" for char in url) for url in dissection.urls],

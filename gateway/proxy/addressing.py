@@ -46,7 +46,7 @@ def address(
     """
     left = [number for number in range(len(heard)) if number not in refused]
     redirect = case.take_redirect()
-    added = tuple(dict.fromkeys(each.address for each in case.effects if isinstance(each, AddRecipient)))
+    added = _added(case)
     if redirect is None:
         targets = [heard[number] for number in left]
         answered_by = {number: place for place, number in enumerate(left)}
@@ -62,6 +62,17 @@ def address(
     is_changed = bool(redirect or added or refused)
     targets += [(path, {}) for path in added]
     return Addressing(destination, tuple(targets), answered_by, added, is_changed)
+
+
+def recipients_of(case: CaseFile, heard: Sequence[Recipient], refused: Collection[int]) -> tuple[Path, ...]:
+    """Whom the message would have reached, had it gone on; whether they can be reached is not looked at."""
+    redirect = case.take_redirect()
+    left = [path for number, (path, _) in enumerate(heard) if number not in refused]
+    return (*(left if redirect is None else [redirect]), *_added(case))
+
+
+def _added(case: CaseFile) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(each.address for each in case.effects if isinstance(each, AddRecipient)))
 
 
 def _destination(router: Router, path: Path) -> Destination:

@@ -4,6 +4,7 @@ A transaction has one group, unless the client takes a reply for each recipient 
 has its own transaction downstream, so that what one group is refused another can still be given.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,8 +14,9 @@ import structlog
 from gateway.casefile import CaseFile, Judgement
 from gateway.headers import header_block, relayed
 from gateway.journal.record import DownstreamRecord, new_reference
+from gateway.journal.writer import JournalFull
 from gateway.profiles import Profile
-from gateway.proxy.addressing import Addressing, AddressingError, address
+from gateway.proxy.addressing import Addressing, AddressingError, address, recipients_of
 from gateway.proxy.handover import Handover
 from gateway.proxy.service import Service
 from gateway.quarantine import CannotKeep, entry_for
@@ -151,25 +153,31 @@ class Group:
         if self._answers_for_each and self._case.refusals:
             self._refuse_some(message)
         refusal = self._case.conclude(judgement)
+        if refusal is not None and refusal.verdict.decision is Decision.REJECT:
+            await self._keep_refused(message, refusal)
         if refusal is not None and not self.answers:
-            if refusal.verdict.decision is Decision.REJECT and self._case.copies:
-                await self._keep_refused(message, refusal)
             self.refuse(self._event(message), refusal, self._reference)
         self._judgement = judgement
 
     async def _keep_refused(self, message: Message, refusal: Judgement) -> None:
-        """Keep a copy of what is refused, if that can be: it is refused all the same."""
+        """Keep the copy that is wanted of what all are refused, if it can be: it is refused all the same."""
+        if not self._case.copies:
+            return
         try:
-            await self._keep(message, refusal)
+            await self._keep(message, refusal, recipients_of(self._case, self._delivery.accepted, ()))
         except CannotKeep as error:
             _log.error("no copy of a refused message", reference=self._reference, error=str(error))
 
     def _refuse_some(self, message: Message) -> None:
         """Refuse it to those recipients for whom a policy did."""
+        is_all = self._case.refusals.keys() >= set(self.recipients)
+        reference = self._reference if is_all else None
         for judgement in dict.fromkeys(self._case.refusals.values()):
             refused = [self._case.refusals.get(each) is judgement for each in self.recipients]
             numbers = [number for number, is_refused in enumerate(refused) if is_refused]
-            reply = self._service.recorder.refused(only(self.event(message), numbers), judgement)
+            event = only(self.event(message), numbers)
+            reply = self._service.recorder.refused(event, judgement, reference=reference)
+            reference = None
             self._refused |= dict.fromkeys(numbers, reply)
         if len(self._refused) == len(self.recipients):
             self.drop()
@@ -209,23 +217,39 @@ class Group:
     async def _take(self, message: Message, judgement: Judgement) -> None:
         """Take the message from the client without handing it on. Raises CannotKeep."""
         self.drop()
-        if judgement.verdict.decision is Decision.QUARANTINE:
+        is_discarded = judgement.verdict.decision is Decision.DISCARD
+        if not is_discarded or self._case.copies:
             # The client may leave now: whoever comes again finds that it has been taken.
             self._is_keeping = True
-            await self._keep(message, judgement)
-        else:
+            left = recipients_of(self._case, self._delivery.accepted, self._refused)
+            await self._keep(message, judgement, left)
+        if is_discarded:
             about = {"policy": judgement.policy, "reason": judgement.verdict.reason}
             _log.warning("a message is thrown away, and nobody is told", reference=self._reference, **about)
-        self._answer_the_rest(self._service.recorder.taken(self._event(message), self._reference, judgement))
+        try:
+            remark = "; ".join(self._remarks())
+            reply = self._service.recorder.taken(self._event(message), self._reference, judgement, remark)
+        except JournalFull:
+            # Without a record it was not taken: its client hears so, and comes again.
+            self._service.quarantine.delete(self._reference)
+            raise
+        self._answer_the_rest(reply)
 
     async def _hand_over(self, message: Message, deadline: float) -> None:
         """Raises AddressingError, or CannotKeep where a copy is wanted."""
         addressing = self._readdress()
         if self._case.copies:
-            await self._keep(message, self._judgement)
+            await self._keep(message, self._judgement, [path for path, _ in addressing.targets])
         handover = Handover(self._service.recorder, self._delivery, addressing, self.event(message))
-        await handover.run(self._content(message), deadline)
-        answers = self._refused | handover.answers(self._reference, self._judgement, self._remarks())
+        try:
+            await handover.run(self._content(message), deadline)
+        except BaseException:
+            self._forget_copy()
+            raise
+        answers = handover.answers(self._reference, self._judgement, self._remarks())
+        if not any(map(_is_final, answers.values())):
+            self._forget_copy()
+        answers |= self._refused
         self.answers = [answers[number] for number in range(len(self.recipients))]
 
     def _readdress(self) -> Addressing:
@@ -239,10 +263,16 @@ class Group:
             self._delivery.readdress(addressing.targets)
         return addressing
 
-    async def _keep(self, message: Message, judgement: Judgement | None) -> None:
+    async def _keep(self, message: Message, judgement: Judgement | None, recipients: Iterable[Path]) -> None:
         """Put it into the quarantine as it would be relayed. Raises CannotKeep."""
-        entry = entry_for(self._event(message), self._reference, judgement)
+        entry = entry_for(self._event(message), self._reference, judgement, recipients)
         await self._service.quarantine.keep(entry, self._content(message))
+
+    def _forget_copy(self) -> None:
+        """The message comes again, and so would its copy."""
+        if self._case.copies:
+            with contextlib.suppress(OSError):  # one copy too many harms nobody
+                self._service.quarantine.delete(self._reference)
 
     def _give_up(self, message: Message, verdict: Verdict) -> None:
         self.refuse(self._event(message), Judgement(verdict, None, Stage.END_OF_DATA.value))
@@ -271,3 +301,7 @@ class Group:
 
     def _refuse(self, event: Event, verdict: Verdict, stage: str, reply: Reply | None = None) -> Reply:
         return self._service.recorder.refused(event, Judgement(verdict, None, stage), reply)
+
+
+def _is_final(reply: Reply) -> bool:
+    return reply.is_positive or reply.is_permanent

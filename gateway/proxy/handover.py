@@ -45,7 +45,10 @@ class Handover:
     def answers(
         self, reference: str, accepted_by: Judgement | None, remarks: Iterable[str]
     ) -> dict[int, Reply]:
-        """The answer to each recipient by its number, recorded."""
+        """The answer to each recipient by its number, recorded.
+
+        One record has this `reference`, which the message and its copy go by; the others have their own.
+        """
         heard = self._heard()
         answers = {number: reply for number, reply in heard.items() if reply.is_positive}
         if answers:
@@ -53,10 +56,12 @@ class Handover:
             reply = next(iter(answers.values()))
             remark = "; ".join([*remarks, *self._refused_additions()])
             self._recorder.accepted(event, reference, reply, accepted_by, remark)
+        left = None if answers else reference
         for reply in dict.fromkeys(reply for reply in heard.values() if not reply.is_positive):
             numbers = [number for number, each in heard.items() if each == reply]
             event = self._event_for(numbers, str(reply))
-            answers |= dict.fromkeys(numbers, self._refuse(event, verdict_of_refusal(reply), reply))
+            answers |= dict.fromkeys(numbers, self._refuse(event, verdict_of_refusal(reply), reply, left))
+            left = None
         if self._failure is not None:
             missing = [number for number in self._addressing.answered_by if number not in heard]
             answers |= dict.fromkeys(missing, self._refuse_undelivered(missing, self._failure))
@@ -88,5 +93,11 @@ class Handover:
         downstream = DownstreamRecord(self._delivery.address, reply)
         return replace(only(self._event, numbers), downstream=downstream)
 
-    def _refuse(self, event: Event, verdict: Verdict, reply: Reply | None = None) -> Reply:
-        return self._recorder.refused(event, Judgement(verdict, None, RELAY), reply)
+    def _refuse(
+        self, event: Event, verdict: Verdict, reply: Reply | None = None, reference: str | None = None
+    ) -> Reply:
+        try:
+            return self._recorder.refused(event, Judgement(verdict, None, RELAY), reply, reference)
+        except Exception as error:
+            # This recipient's alone: another one's message may be with the downstream.
+            return self._recorder.failed(event, error)

@@ -15,6 +15,9 @@ _ATTRIBUTE = re.compile(
     re.IGNORECASE,
 )
 _SCHEME = re.compile(r"(?:https?|ftp)://.", re.IGNORECASE)
+# Of digits that name a character: more than Python makes a number of, and than any character has.
+_LONG_REFERENCE = re.compile(r"&#([0-9]{20,})")
+_MAX_DIGITS = 10
 # Browsers take these out of the middle of a link.
 _IGNORED = re.compile(r"[\t\r\n]")
 _TRAILING = ".,;:!?)]>*"
@@ -27,7 +30,7 @@ def links_in_text(text: str) -> tuple[str, ...]:
 
 def links_in_html(text: str) -> tuple[str, ...]:
     """The same, and those in attributes of HTML, wherever they stand."""
-    return _unique((*_attributes(text), *links_in_text(html.unescape(text))))
+    return _unique((*_attributes(text), *links_in_text(_unescaped(text))))
 
 
 def _written_out(text: str) -> Iterator[str]:
@@ -42,12 +45,21 @@ def _written_out(text: str) -> Iterator[str]:
 
 def _attributes(text: str) -> Iterator[str]:
     for found in _ATTRIBUTE.finditer(text):
-        written = html.unescape(found[1] or found[2] or found[3] or "")
+        written = _unescaped(found[1] or found[2] or found[3] or "")
         link = _IGNORED.sub("", written).strip().replace("\\", "/")
         if link.startswith("//"):
             link = f"http:{link}"
         if _SCHEME.match(link):
             yield link[:_MAX_LINK]
+
+
+def _unescaped(text: str) -> str:
+    """The text with its character references replaced; leading zeros do not count, as in browsers."""
+    return html.unescape(_LONG_REFERENCE.sub(lambda found: f"&#{_shortened(found[1])}", text))
+
+
+def _shortened(digits: str) -> str:
+    return digits.lstrip("0")[:_MAX_DIGITS] or "0"
 
 
 def _unique(links: Iterable[str]) -> tuple[str, ...]:

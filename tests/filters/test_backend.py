@@ -403,6 +403,17 @@ async def test_an_end_may_come_in_pieces() -> None:
         assert not talk.has_more
 
 
+async def test_what_comes_along_behind_the_end_does_not_count() -> None:
+    def pause(talk: Conversation) -> None:
+        talk.say(b"one\r")
+        talk.read_exactly(1)
+        talk.say(b"\n" + bytes(100_000))
+
+    async with FakeServer(pause) as fake, connect(Endpoint.parse(fake.address)) as talk:
+        await talk.send([b"1"])
+        assert await talk.receive_until(b"\r\n", 10) == b"one\r\n"
+
+
 @pytest.mark.parametrize(("octets", "error"), [(bytes(100_000), "more than 4096 octets"), (b"", "^closed$")])
 async def test_an_answer_without_the_end_is_an_error(octets: bytes, error: str) -> None:
     async with FakeServer(say_early(octets)) as fake, connect(Endpoint.parse(fake.address)) as talk:

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filters.attachments import understand
 from filters.sandbox.dissection import Dissection, HeldContent
+from filters.sandbox.documents import MAX_KEYWORDS
 from filters.sandbox.limits import File, Limits
+from filters.sandbox.worker import encoded
 from tests.fakes.archives import (
     ENCRYPTED_7Z,
     HELLO,
@@ -174,6 +178,47 @@ def test_what_cannot_be_opened_is_said():
     unheard_of = bytearray(zipped(HELLO))
     unheard_of[unheard_of.find(b"PK\1\2") + 10] = 97
     assert "archive-unsupported" in attached("a.zip", bytes(unheard_of)).defects
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        tarred(HELLO),
+        rar(HELLO),
+        rar5(HELLO),
+        gzip.compress(b"x"),
+        b"Return-Path: <a@b.example>\r\nReceived: from x\r\n by y; Thu, 1 Jan 1970\r\nSubject: z\r\n\r\n",
+    ],
+    ids=["tar", "rar", "rar5", "gzip", "message"],
+)
+def test_a_zip_behind_another_archive_is_opened_as_well(before: bytes):
+    """`invoice.zip` is a zip to whoever opens it by its name, whatever its first octets say."""
+    found = attached("invoice.zip", before + zipped({"evil.exe": b"MZ" + bytes(100)}))
+    assert by_name(found)["invoice.zip/evil.exe"].true_type == "application/x-dosexec"
+
+
+def test_what_looks_like_the_end_of_a_zip_is_no_defect():
+    assert not attached("a.gz", gzip.compress(b"Hello\n") + b"PK\5\6" + bytes(18)).defects
+
+
+def test_a_member_may_lie_about_its_size():
+    octets = encrypted_zip(HELLO)
+    at = octets.find(b"PK\1\2")
+    member, end = octets[at : octets.find(b"PK\5\6")], octets[octets.find(b"PK\5\6") :]
+    told = struct.pack("<HHQ", 1, 8, 2**64 - 1)
+    member = member[:24] + b"\xff" * 4 + member[28:30] + struct.pack("<H", len(told)) + member[32:] + told
+    end = end[:12] + struct.pack("<I", len(member)) + end[16:]
+    found = attached("a.zip", octets[:at] + member + end)
+    assert by_name(found)["a.zip/hello.txt"].size == 2**63 - 1
+    assert understand(encoded(found), LIMITS).files
+
+
+def test_a_name_of_no_characters_is_a_file():
+    """0xF4908080 would be U+110000."""
+    octets = bytearray(tarred({"AAAA": b"x"}))
+    octets[:4] = b"\xf4\x90\x80\x80"
+    octets[148:156] = b"%06o\0 " % (sum(octets[:148]) + 8 * 0x20 + sum(octets[156:512]))
+    assert names(attached("a.tar", bytes(octets))) == ["a.tar", "a.tar/_"]
 
 
 def test_an_archive_behind_a_program_is_opened():
@@ -398,6 +443,22 @@ def test_macros_of_a_newer_document_are_said_of_it_and_of_the_file_they_are_in()
     assert names(found) == ["a.docx", "a.docx/word/vbaProject.bin"]
     assert [list(file.macros) for file in found.files] == [["AutoOpen", "Shell"]] * 2
     assert not found.files[0].is_archive
+
+
+def test_there_is_an_end_to_what_is_said_of_macros():
+    """Names of event handlers are the author's, so there can be as many as there are files."""
+    events = ("Painted", "GotFocus", "Click", "Change", "Resize", "Layout", "MouseMove", "TitleChange")
+    sources = {
+        f"word/{number}.bin": "".join(f"Sub A{number}_{event}()\r\nEnd Sub\r\n" for event in events)
+        for number in range(150)
+    }
+    members = {
+        name: word_with_macros(f'Attribute VB_Name = "Module1"\r\n{source}')
+        for name, source in sources.items()
+    }
+    found = attached("a.docm", newer_word(members))
+    assert len(found.files[0].macros) == MAX_KEYWORDS
+    assert len(understand(encoded(found), LIMITS).files) == 151
 
 
 def test_macros_that_do_no_harm_are_macros():

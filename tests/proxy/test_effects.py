@@ -24,10 +24,11 @@ from policies import (
     tempfail,
 )
 from tests.client import Client
-from tests.fakes.mta import FakeMTA, say
+from tests.fakes.mta import FakeMTA, hang, say
 from tests.fakes.mta import accept as taken
 from tests.proxy.conftest import GatewayStarter
 from tests.proxy.running import RunningGateway, Scanner, destination, fails
+from tests.waiting import eventually
 
 MESSAGE = b"From: a@a.example\r\nSubject: Hello\r\nTo: u1@our.example\r\n\r\nBody\r\n"
 U1, U2, SALES = "u1@our.example", "u2@our.example", "sales@our.example"
@@ -104,6 +105,16 @@ async def test_a_message_without_a_subject_gets_one_on_top(start_gateway: Gatewa
     assert b"\r\nX-A: b\r\nSubject: =?utf-8?b?V2VyYnVuZzogw7w=?=\r\nFrom: a@a.example\r\n\r\nBody" in content
 
 
+async def test_each_mark_is_a_field_of_its_own_but_for_the_flag(start_gateway: GatewayStarter, mta: FakeMTA):
+    said = (("X-A", "1"), ("X-A", "2"), ("X-A", "1"), ("X-Spam-Flag", "NO"), ("X-Spam-Flag", "YES"))
+    policies = [says(mark(*each), name=f"p{number}") for number, each in enumerate(said)]
+    gateway = await start_gateway(policies=policies)
+    await deliver(gateway)
+    content = mta.messages[0].content
+    assert content.count(b"X-Spam-Flag: YES\r\n") == content.count(b"X-Spam-Flag") == 1
+    assert b"\r\nX-A: 1\r\nX-A: 2\r\nFrom:" in content
+
+
 # Quarantine and discard
 
 
@@ -164,6 +175,13 @@ async def test_a_quarantine_that_cannot_keep_it_defers(start_gateway: GatewaySta
     assert not mta.messages
 
 
+async def test_what_cannot_be_recorded_is_not_taken(start_gateway: GatewayStarter, mta: FakeMTA):
+    gateway = await start_gateway(policies=[says(quarantine("odd"))])
+    gateway.journal.takes_none = True
+    assert (await deliver(gateway))[:9] == "451 4.3.0"
+    assert not list(gateway.quarantine.entries())
+
+
 @pytest.mark.parametrize("verdict", [quarantine("odd"), discard("junk"), accept("friend")])
 async def test_a_missing_check_defers_what_would_be_taken(
     start_gateway: GatewayStarter, mta: FakeMTA, verdict: Verdict
@@ -189,6 +207,41 @@ async def test_what_is_discarded_is_gone_and_recorded(
     assert (record.verdict, record.reason, record.policy) == ("discarded", "junk", "says")
     out, err = capfd.readouterr()
     assert "thrown away" in out + err
+
+
+@pytest.mark.parametrize("end", ["451 4.3.0 later", "554 5.7.1 no"])
+async def test_a_copy_of_what_the_downstream_defers_is_not_kept_each_time(
+    start_gateway: GatewayStarter, mta: FakeMTA, end: str
+):
+    mta.script["end"] = [say(end)]
+    gateway = await start_gateway(policies=[says(quarantine("odd", deliver=True))])
+    assert (await deliver(gateway))[:9] == end[:9]
+    kept = [entry.reference for entry in gateway.quarantine.entries()]
+    assert kept == ([gateway.records[0].reference] if end[0] == "5" else [])
+
+
+async def test_a_copy_goes_with_the_client_that_leaves(start_gateway: GatewayStarter, mta: FakeMTA):
+    mta.script["DATA"] = hang
+    gateway = await start_gateway(policies=[says(quarantine("odd", deliver=True))])
+    async with Client(gateway.port) as client:
+        await client.open(U1)
+        await client.ask("DATA")
+        client.say(MESSAGE, b".\r\n")
+        await eventually(lambda: list(gateway.quarantine.entries()) and "DATA" in mta.commands)
+    await gateway.no_client()
+    assert [record.verdict for record in gateway.records] == ["aborted"]
+    assert not list(gateway.quarantine.entries())
+
+
+async def test_a_copy_is_kept_of_what_is_discarded(start_gateway: GatewayStarter, mta: FakeMTA):
+    policies = [says(quarantine("odd", deliver=True), name="first"), says(discard("junk"), name="second")]
+    gateway = await start_gateway(policies=policies)
+    assert (await deliver(gateway))[:9] == "250 2.0.0"
+    assert not mta.messages
+    (entry,) = gateway.quarantine.entries()
+    assert entry.reference == gateway.records[0].reference
+    # Nobody else has it.
+    assert not entry.is_copy
 
 
 @pytest.mark.parametrize("verdict", [quarantine("odd"), discard("junk")])
@@ -310,6 +363,23 @@ async def test_an_added_recipient_whom_an_lmtp_store_refuses_is_a_remark(
     assert f"not delivered to {SALES}, whom a policy added: 552 5.2.2 full" in record.detail
 
 
+@pytest.mark.parametrize("at", [Stage.RCPT, Stage.END_OF_DATA])
+@pytest.mark.parametrize("verdict", [quarantine("odd"), quarantine("odd", deliver=True)])
+async def test_what_is_kept_is_kept_for_those_it_would_have_reached(
+    start_gateway: GatewayStarter, mta: FakeMTA, at: Stage, verdict: Verdict
+):
+    policies = [
+        says(redirect(SALES), at=at, name="first"),
+        says(add_recipient(U2), name="second"),
+        says(verdict, name="third"),
+    ]
+    gateway = await start_gateway(policies=policies)
+    assert (await deliver(gateway))[:3] == "250"
+    (entry,) = gateway.quarantine.entries()
+    assert entry.recipients == [SALES, U2]
+    assert gateway.records[0].recipients == [U1]
+
+
 # Some recipients
 
 
@@ -327,6 +397,23 @@ async def test_a_refusal_for_some_is_said_where_each_is_answered(start_gateway: 
     assert (accepted.verdict, accepted.recipients) == ("accepted", [U1, U1])
 
 
+@pytest.mark.parametrize("second", [reject("odd", recipients=[U2]), tempfail("later", recipients=[U2])])
+async def test_a_copy_is_kept_of_what_is_refused_for_good_to_each(
+    start_gateway: GatewayStarter, mta: FakeMTA, second: Verdict
+):
+    first = reject("private", recipients=[U1]) & quarantine("odd", deliver=True)
+    gateway = await start_gateway(
+        policies=[says(first, name="first"), says(second, name="second")], lmtp=True
+    )
+    async with Client(gateway.port) as client:
+        await client.open(U1, U2, helo=LHLO)
+        await client.ask("DATA")
+        client.say(MESSAGE, b".\r\n")
+        assert [answer.code for answer in await client.replies(2)] == [550, second.reply.code]
+    kept = [(entry.reference, entry.recipients) for entry in gateway.quarantine.entries()]
+    assert kept == ([(gateway.records[0].reference, [U1, U2])] if second.reply.code == 550 else [])
+
+
 async def test_two_policies_refuse_it_for_everybody_between_them(start_gateway: GatewayStarter, mta: FakeMTA):
     policies = [
         says(reject("private", recipients=[U1]), name="first"),
@@ -342,6 +429,20 @@ async def test_two_policies_refuse_it_for_everybody_between_them(start_gateway: 
     assert [record.policy for record in gateway.records] == ["first", "second"]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_one_reply_for_all_refuses_for_good_only_what_each_was_refused_for_good(
+    start_gateway: GatewayStarter, mta: FakeMTA, order: tuple[int, ...]
+):
+    policies = [
+        says(tempfail("greylisted", recipients=[U1]), name="grey"),
+        says(reject("private", recipients=[U2]), name="hard"),
+    ]
+    gateway = await start_gateway(policies=[policies[number] for number in order])
+    assert (await deliver(gateway, U1, U2))[:9] == "451 4.7.1"
+    (record,) = gateway.records
+    assert (record.policy, record.recipients) == ("grey", [U1, U2])
+
+
 async def test_a_refusal_for_some_is_not_said_where_one_reply_is_for_all(
     start_gateway: GatewayStarter, mta: FakeMTA
 ):
@@ -350,6 +451,16 @@ async def test_a_refusal_for_some_is_not_said_where_one_reply_is_for_all(
     (record,) = gateway.records
     assert f"private for {U2} alone could not be said" in record.detail
     assert (await deliver(gateway, U2))[:3] == "550"
+
+
+@pytest.mark.parametrize("verdict", [quarantine("odd"), discard("junk")])
+async def test_what_could_not_be_said_is_in_the_record_of_what_is_taken(
+    start_gateway: GatewayStarter, mta: FakeMTA, verdict: Verdict
+):
+    policies = [says(reject("private", recipients=[U2]), name="first"), says(verdict, name="second")]
+    gateway = await start_gateway(policies=policies)
+    assert (await deliver(gateway, U1, U2))[:3] == "250"
+    assert f"private for {U2} alone could not be said" in gateway.records[0].detail
 
 
 async def test_what_is_quarantined_is_kept_for_those_who_were_not_refused(

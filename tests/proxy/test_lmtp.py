@@ -223,3 +223,15 @@ async def test_a_store_that_says_ehlo_is_unknown_is_greeted_by_lhlo_alone(
         assert (answer.code, answer.status) == (451, "4.4.1")
     await asyncio.sleep(0)
     assert not store.heard("HELO", "MAIL")
+
+
+async def test_a_refusal_without_a_record_takes_nothing_back_from_another_recipient(
+    start_gateway: GatewayStarter, store: FakeMTA
+):
+    """To say anything but its 250 to who has the message would deliver it twice."""
+    store.script = {"end": [accept("250 2.0.0 first"), say("552 5.2.2 full")]}
+    gateway = await start_gateway([destination(store.address, lmtp=True)], lmtp=True)
+    async with Client(gateway.port) as client:
+        await client.open(U1, U2, helo=LHLO)
+        gateway.journal.takes_none = True
+        assert [reply[:9] for reply in await end_of_data(client, 2)] == ["250 2.0.0", "451 4.3.0"]

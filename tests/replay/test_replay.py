@@ -11,6 +11,7 @@ from gateway.replay import GOES_ON, Kind
 from gateway.smtp.transaction import Stage, Transaction
 from policies import accept, policy, reject, tempfail
 from policies.blocklist import blocklist
+from policies.policy import Policy
 from policies.recipients import recipients
 from policies.spam import spam
 from policies.verdict import Verdict
@@ -47,6 +48,31 @@ def friends(tx: Transaction, evidence: Evidence) -> Verdict | None:
 @policy(at=Stage.END_OF_DATA)
 def broken(tx: Transaction, evidence: Evidence) -> Verdict | None:
     raise RuntimeError("a fault")
+
+
+@policy(at=Stage.END_OF_DATA)
+def reckless(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    """Whatever goes wrong, the mail is bad, and something else goes wrong by that."""
+    try:
+        return reject("images") if tx.message.parts else None
+    except:  # noqa: E722 - people write that
+        return reject("no-parts") if tx.message.subject else None
+
+
+@policy(at=Stage.END_OF_DATA)
+def ruthless(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    """The same, and nothing else goes wrong."""
+    try:
+        return reject("images") if tx.message.parts else None
+    except:  # noqa: E722 - people write that
+        return reject("no-parts")
+
+
+@pytest.mark.parametrize("careless_policy", [reckless, ruthless])
+def test_what_a_policy_makes_of_not_knowing_is_a_guess(careless_policy: Policy):
+    replayed = judge(record(), careless_policy)
+    assert replayed.kind is Kind.UNDETERMINED
+    assert [doubt.cause for doubt in replayed.doubts] in (["message.parts"], ["message.subject"])
 
 
 @policy(at=Stage.END_OF_DATA)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,22 @@ async def test_a_changed_policy_is_put_to_work_and_sessions_keep_what_they_began
         assert str(await busy.reply()).split()[2] == "first"
     await eventually(lambda: before not in started.children("smtp"))
     assert 'cause="changed plugins"' in started.log.replace("'", '"')
+
+
+async def test_without_descriptors_for_both_the_old_one_goes_on(started: Gateway):
+    """Room for this many more, up to where the new one nearly comes up."""
+    room = max(map(int, os.listdir(f"/proc/{started.pid}/fd"))) + 1
+    before = started.children()
+    for times, more in enumerate((1, 3, 5, 7), 1):
+        resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (room + more, 1024))
+        started.send(signal.SIGHUP)
+        await said(started, STAYS, times)
+    assert await verdict(started) == "first"
+    resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    await eventually(lambda: started.children() == before)
+    started.write("second")
+    started.send(signal.SIGHUP)
+    await said(started, IN_FORCE)
 
 
 async def test_a_bad_change_changes_nothing_is_said_once_and_can_be_mended(started: Gateway):
