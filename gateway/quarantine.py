@@ -54,6 +54,7 @@ def entry_for(
     """The entry of a message at the end of data, or of a copy of it, where `judgement` does not keep it."""
     envelope = event.envelope
     assert envelope is not None
+    is_copy = judgement is None or not judgement.verdict.is_taking
     policy, reason = next(iter(event.case.copies.items()), (None, ""))
     if judgement is not None and judgement.verdict.decision is Decision.QUARANTINE:
         policy, reason = judgement.policy, judgement.verdict.reason
@@ -67,7 +68,7 @@ def entry_for(
         recipients=[str(recipient) for recipient in recipients],
         parameters=dict(envelope.parameters),
         subject=first_value(event.message, "Subject") if event.message else None,
-        is_copy=judgement is None or not judgement.verdict.is_taking,
+        is_copy=is_copy,
     )
 
 

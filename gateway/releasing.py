@@ -46,8 +46,8 @@ class Releaser:
     async def release(self, entry: Entry, elsewhere: Sequence[Mailbox] = ()) -> list[Outcome]:
         """Deliver the entry to its recipients; who got it is no longer in it, and one of nobody is deleted.
 
-        An entry that nobody waits for any more is deleted. What is sent `elsewhere` stays, for its own
-        recipients wait for it all the same. What has become of it since it was found counts.
+        What is sent `elsewhere` stays, for its own recipients wait for it all the same. What has become of
+        the entry since it was found counts.
         """
         try:
             with self._quarantine.claimed(entry.reference) as claimed:
@@ -68,14 +68,14 @@ class Releaser:
                     self._write_off(entry, outcomes)
         finally:
             pool.close()
-        if not elsewhere and all(outcome.is_delivered for outcome in outcomes):
-            self._quarantine.delete(entry.reference)
         return outcomes
 
     def _write_off(self, entry: Entry, outcomes: Sequence[Outcome]) -> None:
         delivered = {outcome.recipient for outcome in outcomes if outcome.is_delivered}
         waiting = [recipient for recipient in entry.recipients if recipient not in delivered]
-        if waiting and len(waiting) < len(entry.recipients):
+        if not waiting:
+            self._quarantine.delete(entry.reference)
+        elif len(waiting) < len(entry.recipients):
             self._quarantine.rewrite(msgspec.structs.replace(entry, recipients=waiting))
 
     def _by_destination(
