@@ -7,7 +7,9 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
@@ -38,6 +40,13 @@ class Letter:
     name: str
     content: Spool
     from_line: bytes = b""
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this is hardly a message, for whoever gave it; `None` if it may be one."""
+        if self.content.size == 0:
+            return "empty"
+        return None if Message(self.content).fields else "no header field, so hardly a message"
 
     def sender(self) -> Mailbox | None:
         """The reverse-path by its header (`Return-Path`, `X-Envelope-From`), or by its mbox."""
@@ -79,38 +88,40 @@ def files_of(path: Path) -> list[Path]:
     return found
 
 
-def read_letters(files: Sequence[Path], is_mbox: bool | None = None) -> Iterator[Letter]:
-    """The messages in these files, in order.
+def read_letters(files: Sequence[Path | None], is_mbox: bool | None = None) -> Iterator[Letter]:
+    """The messages in these files, in order; `None` is standard input.
 
     `is_mbox` says whether they are mailboxes; by default those are that begin with `From `. Line ends
     become CRLF, as they would have arrived. Raises OSError, and LetterError for what is no mailbox.
     """
     store = Store(Path(tempfile.gettempdir()))
     for path in files:
+        name = "-" if path is None else str(path)
         try:
-            yield from _read(path, is_mbox, store)
+            with nullcontext(sys.stdin.buffer) if path is None else path.open("rb") as file:
+                yield from _read(name, file, is_mbox, store)
         except OSError as error:
-            raise OSError(f"{path}: {error.strerror or error}") from error
+            raise OSError(f"{name}: {error.strerror or error}") from error
 
 
-def _read(path: Path, is_mbox: bool | None, store: Store) -> Iterator[Letter]:
-    with path.open("rb") as file:
-        beginning = file.peek(len(_FROM))
-        begins_so = beginning.startswith(_FROM)
-        if is_mbox and beginning and not begins_so:
-            raise LetterError(f"{path}: no mbox, for it does not begin with 'From '")
-        if is_mbox or (is_mbox is None and begins_so):
-            yield from _read_mbox(path, file, store)
-        else:
-            yield Letter(str(path), _spooled(iter(lambda: file.read(_PIECE), b""), store))
+def _read(name: str, file: IO[bytes], is_mbox: bool | None, store: Store) -> Iterator[Letter]:
+    # Read and not peeked at: a pipe may give its first octets one by one.
+    beginning = file.read(len(_FROM))
+    begins_so = beginning == _FROM
+    if is_mbox and beginning and not begins_so:
+        raise LetterError(f"{name}: no mbox, for it does not begin with 'From '")
+    if is_mbox or (is_mbox is None and begins_so):
+        yield from _read_mbox(name, _Mbox(file, beginning), store)
+    else:
+        pieces = chain([beginning], iter(lambda: file.read(_PIECE), b""))
+        yield Letter(name, _spooled(pieces, store))
 
 
-def _read_mbox(path: Path, file: IO[bytes], store: Store) -> Iterator[Letter]:
-    mbox = _Mbox(file)
+def _read_mbox(name: str, mbox: "_Mbox", store: Store) -> Iterator[Letter]:
     number = 0
     while from_line := mbox.next_from_line:
         number += 1
-        yield Letter(f"{path}:{number}", _spooled(mbox.content(), store), from_line)
+        yield Letter(f"{name}:{number}", _spooled(mbox.content(), store), from_line)
 
 
 class _Mbox:
@@ -119,9 +130,10 @@ class _Mbox:
     An empty line at the end of a message is not part of it, and a `>` before `From ` is one too many.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], beginning: bytes) -> None:
+        """`beginning` has been read from the file already."""
         self._file = file
-        self.next_from_line = file.readline(_PIECE)
+        self.next_from_line = beginning + file.readline(_PIECE)
 
     def content(self) -> Iterator[bytes]:
         """The next message in pieces, which have to be read to the end."""

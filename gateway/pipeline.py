@@ -80,8 +80,14 @@ def verdict_for(failure: Outcome | BaseException, meaning: Meaning = "tempfail")
 
 
 def _traceback(error: BaseException) -> str:
-    """Its end, which says most."""
-    return "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
+    """Its end, which says most, and of its calls those of the policy and beyond."""
+    told = traceback.TracebackException.from_exception(error)
+    told.stack[:] = [call for call in told.stack if call.filename not in _CALLERS]
+    return "".join(told.format())[-_MAX_TRACEBACK:]
+
+
+# Files through which a policy is called, and interrupted: its author is not to look there.
+_CALLERS = {function.__code__.co_filename for function in (_traceback, Plainly.call, Policy.__call__)}
 
 
 class Pipeline:

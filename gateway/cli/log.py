@@ -14,6 +14,7 @@ from gateway.cli.records import Since, json_line, reading_journal
 from gateway.journal.record import STAGES, VERDICTS, Record, decode
 from gateway.journal.search import DEFAULT_LIMIT, Query, follow, search_lines
 from gateway.journal.text import cut, padded, visible, width
+from gateway.journal.tracebacks import essence
 
 _HEADINGS = (
     *("TIME", "VERDICT", "STAGE", "REASON", "REFERENCE", "CLIENT", "SENDER", "RECIPIENTS"),
@@ -40,7 +41,8 @@ _COLOURS = {
 @click.option("--sender", help="Address or @domain; '<>' is the null sender.")
 @click.option("--recipient", help="Address or @domain.")
 @click.option("--stage", type=click.Choice(STAGES), help="Where it was decided, or told to the client.")
-@click.option("--text", help="Words that occur in subject, addresses, names, reply or detail; all of them.")
+@click.option("--text", help="Words that occur in subject, addresses, names, reply, detail or an opinion.")
+@click.option("--policy", help="A policy that had an opinion, also if it only warns; then the table has it.")
 @click.option("--follow", "is_following", is_flag=True, help="Go on with what comes in.")
 @click.option(
     "--limit",
@@ -56,7 +58,8 @@ def command(config_file: Path, *, is_following: bool, as_json: bool, **demands: 
     query = Query(**demands)
     with reading_journal(config_file) as layout:
         lines = (follow if is_following else search_lines)(layout.index, layout.spool, query)
-        output = map(json_line, lines) if as_json else _table(lines, 1 if is_following else _BLOCK)
+        block = 1 if is_following else _BLOCK
+        output = map(json_line, lines) if as_json else _table(lines, block, query.policy)
         for line in output:
             sys.stdout.buffer.write(line)
             if is_following:
@@ -64,13 +67,16 @@ def command(config_file: Path, *, is_following: bool, as_json: bool, **demands: 
         sys.stdout.buffer.flush()
 
 
-def _table(lines: Iterator[bytes], block_size: int) -> Iterator[bytes]:
-    """Aligned columns; on a terminal in colour, and cut to its width."""
+def _table(lines: Iterator[bytes], block_size: int, policy: str | None) -> Iterator[bytes]:
+    """Aligned columns; on a terminal in colour, and cut to its width.
+
+    The last one has what `policy` said, if there is one, and subject or detail.
+    """
     widths = list(_WIDTHS)
     is_terminal = sys.stdout.isatty()
     terminal = shutil.get_terminal_size().columns if is_terminal else None
     rows: Iterable[tuple[str, ...]] = [_HEADINGS]
-    while block := [_cells(decode(line)) for line in islice(lines, block_size)]:
+    while block := [_cells(decode(line), policy) for line in islice(lines, block_size)]:
         columns_of_cells = zip(*(row[:-1] for row in block), strict=True)
         widths = [
             min(max(before, *map(width, cells)), _WIDEST)
@@ -81,7 +87,7 @@ def _table(lines: Iterator[bytes], block_size: int) -> Iterator[bytes]:
         rows = []
 
 
-def _cells(record: Record) -> tuple[str, ...]:
+def _cells(record: Record, policy: str | None) -> tuple[str, ...]:
     subject = record.message.subject if record.message else None
     cells = (
         f"{record.time[:19]}Z",
@@ -92,9 +98,19 @@ def _cells(record: Record) -> tuple[str, ...]:
         record.client.address,
         record.reverse_path or "-",
         " ".join(record.recipients) or "-",
-        subject or record.detail or "-",
+        "  ".join(filter(None, (_said(record, policy), subject or essence(record.detail) or "-"))),
     )
     return tuple(map(visible, cells))
+
+
+def _said(record: Record, policy: str | None) -> str:
+    """What that policy said."""
+    if policy is None:
+        return ""
+    named = (opinion for name, opinion in record.opinions.items() if name.lower() == policy.lower())
+    return " ".join(
+        str(opinion[part]) for opinion in named for part in ("verdict", "reason") if opinion.get(part)
+    )
 
 
 def _row(cells: tuple[str, ...], widths: list[int], columns: int | None) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 from gateway.assembly import Assembly, assemble
 from gateway.cli.common import MailboxType, config_option, echo_table
 from gateway.config import Config, load
+from gateway.journal.deeds import Deed, deeds, wishes
 from gateway.journal.explain import explain
 from gateway.journal.record import Record, encode
 from gateway.journal.text import visible
@@ -40,7 +41,7 @@ class _Address(click.ParamType[IPAddress]):
 
 
 @click.command("scan")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True))
 @click.option(
     "--client", type=_Address(), help="Address of the sending host; without it, nothing is judged at connect."
 )
@@ -68,7 +69,7 @@ class _Address(click.ParamType[IPAddress]):
 @click.option("--json", "as_json", is_flag=True, help="One record a line.")
 @config_option
 def command(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     client: IPAddress | None,
     helo: str | None,
     sender: Mailbox,
@@ -82,7 +83,7 @@ def command(
 ) -> int:
     """Judge messages as if received; exit 0 if all would be accepted, 1 rejected, 75 tempfailed.
 
-    FILES are messages, mailboxes (mbox), maildirs, and directories with *.eml files.
+    FILES are messages, mailboxes (mbox), maildirs, and directories with *.eml files; - is standard input.
     """
     configure_logging()
     config = load(config_file)
@@ -97,7 +98,7 @@ def command(
     )
     report = Report(verbose, as_json)
     try:
-        letters = read_letters([found for path in files for found in files_of(path)], is_mbox)
+        letters = read_letters([found for name in files for found in _files(name)], is_mbox)
         asyncio.run(_scan(config, letters, circumstances, jobs, report))
     except LetterError as error:
         raise click.UsageError(str(error)) from None
@@ -106,6 +107,10 @@ def command(
     finally:
         report.end()
     return report.status
+
+
+def _files(name: str) -> Sequence[Path | None]:
+    return [None] if name == "-" else files_of(Path(name))
 
 
 class UnreadableFile(click.ClickException):
@@ -157,6 +162,8 @@ async def _scan(
     try:
         try:
             for letter in letters:
+                if letter.doubt:
+                    click.echo(f"{visible(letter.name)}: {letter.doubt}; judged all the same", err=True)
                 waiting.append((letter.name, asyncio.create_task(circumstances.judge(assembly, letter))))
                 if len(waiting) >= jobs:
                     await _report_first(waiting, report)
@@ -187,11 +194,16 @@ class Report:
         self._first: tuple[str, list[Record]] | None = None
         self._messages = 0
         self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._beside: Counter[tuple[str, str, str]] = Counter()
 
     def add(self, name: str, records: list[Record]) -> None:
         """The next message. The first one waits until it is known whether it is the only one."""
         self._messages += 1
         self._counts.update((record.verdict, record.reason, record.policy or "-") for record in records)
+        for record in records:
+            # A record counts once, whatever it has twice; in order, for the table.
+            beside = dict.fromkeys((deed.kind, deed.what, deed.policy) for deed in _beside(record))
+            self._beside.update(list(beside))
         if self._messages == 1 and not self._as_json:
             self._first = (name, records)
             return
@@ -202,9 +214,9 @@ class Report:
         """Nothing comes any more."""
         self._release(True)
         if self._messages > 1 and not self._as_json:
-            rows = [(str(number), *what) for what, number in self._counts.most_common()]
-            click.echo()
-            echo_table([("MESSAGES", "VERDICT", "REASON", "POLICY"), *rows])
+            _echo_counts(("VERDICT", "REASON", "POLICY"), self._counts)
+            if self._beside:
+                _echo_counts(("BESIDE THAT", "WHAT OR WHY", "POLICY"), self._beside)
 
     @property
     def status(self) -> int:
@@ -224,12 +236,24 @@ class Report:
             if self._as_json:
                 click.echo(encode(record), nl=False)
             elif whole:
-                click.echo(f"{visible(name)}: {record.verdict}: {record.reason}\n{explain(record)}".encode())
+                story = explain(record, is_trial=True)
+                click.echo(f"{visible(name)}: {record.verdict}: {record.reason}\n{story}".encode())
             else:
                 click.echo(_line(name, record).encode())
 
 
+def _echo_counts(headings: tuple[str, ...], counts: Counter[tuple[str, str, str]]) -> None:
+    click.echo()
+    echo_table([("MESSAGES", *headings), *((str(number), *what) for what, number in counts.most_common())])
+
+
+def _beside(record: Record) -> list[Deed]:
+    """What policies did beside the verdict, or would have done if they did not only warn."""
+    return [*wishes(record), *deeds(record)]
+
+
 def _line(name: str, record: Record) -> str:
     by = f", by {record.policy}" if record.policy else ""
+    beside = "".join(f"; {deed.kind} {deed.what}, by {deed.policy}" for deed in _beside(record))
     subject = record.message.subject if record.message else None
-    return visible(f"{name}: {record.verdict}: {record.reason}{by}  {subject or ''}".rstrip())
+    return visible(f"{name}: {record.verdict}: {record.reason}{by}{beside}  {subject or ''}".rstrip())

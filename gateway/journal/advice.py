@@ -7,9 +7,14 @@ whether the decision was right is not known here.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gateway.journal.deeds import deeds, orders, wishes
 from gateway.journal.record import Record
+from gateway.journal.tracebacks import essence, place
 
 _Advice = Iterator[str]
+
+# Reasons that say no more than what was done.
+_OF_EFFECTS = frozenset({"marked", "subject-prefixed", "redirected", "recipient-added"})
 
 
 def what_would_change(record: Record) -> list[str]:
@@ -22,7 +27,14 @@ def what_would_change(record: Record) -> list[str]:
     sentences = list(special(record)) if special else []
     if record.reason == "relay-denied":
         return sentences  # "warn" would not help: there is nobody to relay the mail to
+    if is_death(record):
+        return sentences  # nor would it here: a policy in that mode is asked all the same
     return [*sentences, *_of_policy(record, explained=bool(sentences))]
+
+
+def is_death(record: Record) -> bool:
+    """Whether the worker ended in the middle of a policy: what was known until then ended with it."""
+    return record.verdict == "aborted" and record.reason == "policy-error"
 
 
 def _of_policy(record: Record, *, explained: bool) -> _Advice:
@@ -36,16 +48,30 @@ def _of_policy(record: Record, *, explained: bool) -> _Advice:
 
 
 def _of_accepted(record: Record) -> _Advice:
-    for policy, opinion in record.opinions.items():
-        if str(opinion.get("verdict", "")).startswith("would-"):
-            reason = opinion.get("reason")
-            yield f'Policy {policy} in mode = "enforce" would have refused it: {reason}.'
-        elif opinion.get("reason") == "policy-error" and opinion.get("mode") == "enforce":
-            yield f'Policy {policy} failed: on_error = "tempfail" refuses such mail for now.'
+    for wish in wishes(record):
+        reason = "" if wish.reason in _OF_EFFECTS else f": {wish.reason}"
+        yield f'Policy {wish.policy} in mode = "enforce" would have {wish.phrase}{reason}.'
+    yield from _of_failures(record)
+    for policy in dict.fromkeys(deed.policy for deed in deeds(record)):
+        yield f'With mode = "warn" in [policies.{policy}] what policy {policy} did is only recorded.'
     if record.policy is not None:
         yield f"Policy {record.policy} accepted it for {record.reason}: without it, later policies are asked."
     for source, failure, option in _failures(record):
         yield f'Filter {source} gave no finding ({failure}): {option} = "tempfail" refuses such mail for now.'
+
+
+def _of_failures(record: Record) -> _Advice:
+    """Policies that failed, and the mail passed."""
+    for policy, opinion in record.opinions.items():
+        if opinion.get("reason") == "policy-error":
+            yield f"Policy {policy} failed: {_failure(str(opinion.get('detail') or 'no detail'))}."
+            if opinion.get("mode") == "enforce":
+                yield f'on_error = "tempfail" in [policies.{policy}] refuses such mail for now.'
+
+
+def _failure(detail: str) -> str:
+    """What happened, and where in the policy."""
+    return ", at ".join(filter(None, (essence(detail), place(detail))))
 
 
 def _of_spam_score(record: Record) -> _Advice:
@@ -148,8 +174,28 @@ def _failures(record: Record) -> Iterator[tuple[str, str, str]]:
 
 
 def _of_policy_error(record: Record) -> _Advice:
-    last = record.detail.strip().splitlines()[-1:] or ["no detail"]
-    yield f"Policy {record.policy} must not raise; it did: {last[0]}"
+    failure = _failure(record.detail or "no detail")
+    if record.policy is None:
+        yield from _of_bad_address(record)
+    elif is_death(record):
+        yield f"Policy {record.policy} ended its worker: {failure}."
+        yield (
+            f'A policy {record.policy} that does not, or mode = "off" in [policies.{record.policy}]; '
+            '"warn" does not help, for then it is asked as well.'
+        )
+    elif failure.startswith("interrupted: "):
+        yield f"Policy {record.policy} was {failure}; the limits: policy_time, policy_memory in [gateway]."
+    else:
+        yield f"Policy {record.policy} must not raise; it did: {failure}"
+
+
+def _of_bad_address(record: Record) -> _Advice:
+    """The gateway could not do what a policy wanted: the mail would go where there is no way to."""
+    yield f"Where a policy sends it, it cannot go: {record.detail}."
+    yield "Another address in the policy, or the address's domain in the right [[relay]] entry."
+    senders = [order.policy for order in orders(record) if order.kind in {"redirect", "add-recipient"}]
+    for policy in dict.fromkeys(senders):
+        yield f'With mode = "warn" in [policies.{policy}] it is only recorded, and the mail goes on.'
 
 
 def _of_unknown_recipient(record: Record) -> _Advice:

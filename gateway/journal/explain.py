@@ -6,19 +6,28 @@ Pure: a record in, text out. What the sender chose cannot steer a terminal.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.journal.advice import what_would_change
+from gateway.journal.advice import is_death, what_would_change
+from gateway.journal.deeds import Deed, deeds, taking
 from gateway.journal.record import ClientRecord, MessageRecord, Record, ReplyRecord
 from gateway.journal.text import padded, visible, width
+from gateway.journal.tracebacks import essence, place, shortened
 
 _Rows = list[tuple[str, ...]]
 
 
-def explain(record: Record) -> str:
-    """Several lines of aligned text, without a newline at the end."""
+def explain(record: Record, *, is_trial: bool = False) -> str:
+    """Several lines of aligned text, without a newline at the end.
+
+    `is_trial` is for a message that nobody has sent: nothing was done to it, and nothing is kept.
+    """
+    lost = "what was known until then ended with the worker" if is_death(record) else ""
     lines = [
         *_table(list(_facts(record)), ""),
-        *_section("Filters asked", list(_evidence(record.evidence)), "no filter was asked"),
-        *_section("Policies, in the order they spoke", list(_opinions(record.opinions)), "none was asked"),
+        *_section("Filters asked", list(_evidence(record.evidence)), lost or "no filter was asked"),
+        *_section(
+            "Policies, in the order they spoke", list(_opinions(record.opinions)), lost or "none was asked"
+        ),
+        *_done(record, is_trial),
         *_section("What would change it", [("-", advice) for advice in what_would_change(record)], ""),
     ]
     return "\n".join(visible(line) for line in lines)
@@ -28,7 +37,10 @@ def _facts(record: Record) -> Iterator[tuple[str, ...]]:
     yield "Reference", record.reference
     yield "Verdict", f"{record.verdict}: {record.reason}"
     yield "Decided", _decided(record)
-    for number, line in enumerate(record.detail.splitlines()):
+    where = place(record.detail) if record.reason == "policy-error" else None
+    if where is not None:
+        yield "Where", where
+    for number, line in enumerate(shortened(record.detail).splitlines()):
         yield "" if number else "Detail", line
     yield "When", f"{record.time} on {record.node}, listener {record.listener}"
     yield "Client", _client(record.client)
@@ -98,8 +110,20 @@ def _opinion(opinion: Mapping[str, Any]) -> str:
     verdict = opinion.get("verdict")
     said = " ".join(str(part) for part in (verdict, opinion.get("reason")) if part) or "no opinion"
     detail = str(opinion.get("detail") or "").strip()
-    # Of a traceback, the last line says what happened; the rest is above, under "Detail".
-    return f"{said}: {detail.splitlines()[-1]}" if detail else said
+    # Of a traceback that decided, the rest is above, under "Detail".
+    return f"{said}: {essence(detail)}" if detail else said
+
+
+def _done(record: Record, is_trial: bool) -> list[str]:
+    taken = taking(record)
+    done = deeds(record) if taken is None else [*deeds(record), taken]
+    title = "What policies would have done to it" if is_trial else "What policies did to it"
+    see = "" if is_trial else f"; see: sluicegate quarantine show {record.reference}"
+    return _section(title, [_deed(deed, see) for deed in done], "") if done else []
+
+
+def _deed(deed: Deed, see: str) -> tuple[str, ...]:
+    return deed.policy, f"{deed.phrase} ({deed.reason}){see if deed.is_kept else ''}"
 
 
 def _value(value: object) -> str:

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from gateway.journal.record import ClientRecord, Record
 from gateway.journal.spool import Batch, Entry
+from gateway.journal.tracebacks import essence
 
 SCHEMA_VERSION: Final = 1
 
@@ -258,7 +259,12 @@ def _lower(text: str | None) -> str | None:
 
 def _text(record: Record) -> str:
     """What a search for words looks at: the fields an operator would remember."""
-    texts = (*_decision_texts(record), *_client_texts(record.client), *_mail_texts(record))
+    texts = (
+        *_decision_texts(record),
+        *_opinion_texts(record),
+        *_client_texts(record.client),
+        *_mail_texts(record),
+    )
     return "\n".join(filter(None, texts))
 
 
@@ -268,6 +274,15 @@ def _decision_texts(record: Record) -> Iterator[str | None]:
         yield record.reply.text
     if record.downstream:
         yield record.downstream.reply
+
+
+def _opinion_texts(record: Record) -> Iterator[str | None]:
+    """What policies said, also those that did not decide; nothing of those that had no opinion."""
+    for policy, opinion in record.opinions.items():
+        if opinion.get("verdict") or opinion.get("reason"):
+            yield policy
+            yield from (str(opinion.get(name) or "") for name in ("verdict", "reason"))
+            yield essence(str(opinion.get("detail") or ""))
 
 
 def _client_texts(client: ClientRecord) -> Iterator[str | None]:

@@ -39,7 +39,8 @@ class Query:
     `client` is an address, a network (CIDR), or a name (verified or from HELO; subdomains match,
     too). `sender` and `recipient` are an address or `@domain`; `<>` is the null sender. `stage` is
     where it was decided or where it was spoken. `text` is words, all of which must occur in the
-    record's texts, the last one perhaps only begun. `limit` keeps the newest; `None` keeps all.
+    record's texts, the last one perhaps only begun. `policy` had an opinion, in whatever mode, or failed.
+    `limit` keeps the newest; `None` keeps all.
     """
 
     since: datetime | None = None
@@ -50,6 +51,7 @@ class Query:
     recipient: str | None = None
     stage: str | None = None
     text: str | None = None
+    policy: str | None = None
     reference: str | None = None
     limit: int | None = DEFAULT_LIMIT
 
@@ -169,6 +171,12 @@ class _Snapshot:
             yield self._databases[hit.database].execute(_FETCH, (hit.row,)).fetchone()[0]
 
 
+# Read from the record itself, so that those are found, too, that an earlier release has indexed.
+_HAS_OPINION: Final = (
+    "EXISTS (SELECT 1 FROM json_each(record, '$.opinions') AS opinion"
+    " WHERE lower(opinion.key) = ? AND coalesce(json_extract(opinion.value, '$.verdict'),"
+    " json_extract(opinion.value, '$.reason')) IS NOT NULL)"
+)
 _FETCH = "SELECT CAST(record AS BLOB) FROM records WHERE id = ?"
 
 
@@ -228,11 +236,13 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
     demands: list[tuple[str, tuple[object, ...]]] = []
     if query.since is not None:
         demands.append(("time >= ?", (timestamp(query.since),)))
-    for column, wanted in (("verdict", query.verdict), ("reason", query.reason)):
-        if wanted is not None:
-            demands.append((f"{column} = ?", (wanted.lower(),)))
-    if query.stage is not None:
-        demands.append(("? IN (stage, spoken)", (query.stage.lower(),)))
+    words = {
+        "verdict = ?": query.verdict,
+        "reason = ?": query.reason,
+        "? IN (stage, spoken)": query.stage,
+        _HAS_OPINION: query.policy,
+    }
+    demands += [(sql, (word.lower(),)) for sql, word in words.items() if word is not None]
     if query.reference is not None:
         demands.append(("reference = ?", (canonical_reference(query.reference),)))
     if query.client is not None:
@@ -241,8 +251,8 @@ def _conditions(query: Query) -> tuple[list[str], list[object]]:
         demands.append(_sender(query.sender))
     if query.recipient is not None:
         demands.append(_recipient(query.recipient))
-    if query.text is not None and (words := _words(query.text)):
-        demands.append(("records.id IN (SELECT rowid FROM texts WHERE texts MATCH ?)", (words,)))
+    if query.text is not None and (phrases := _words(query.text)):
+        demands.append(("records.id IN (SELECT rowid FROM texts WHERE texts MATCH ?)", (phrases,)))
     return [sql for sql, _ in demands], [_bindable(value) for _, values in demands for value in values]
 
 

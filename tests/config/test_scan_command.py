@@ -18,6 +18,7 @@ LETTERS = {
     "junk-while-down": b"Subject: friday\r\nX-Down: yes\r\n\r\nHello\r\n",
     "unix": b"Subject: friday\n\nHello",
     "empty": b"",
+    "picture": b"\x89PNG\r\n\x1a\n",
 }
 
 
@@ -28,8 +29,8 @@ def letters(home: Path) -> Path:
     return home
 
 
-def scan(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return sluicegate(home, "scan", "--config", "sluicegate.toml", *arguments)
+def scan(home: Path, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    return sluicegate(home, "scan", "--config", "sluicegate.toml", *arguments, given=given)
 
 
 def scan_to_records(home: Path, *arguments: str) -> list[Record]:
@@ -42,7 +43,6 @@ def scan_to_records(home: Path, *arguments: str) -> list[Record]:
     ("files", "status", "said"),
     [
         (["clean.eml"], os.EX_OK, "clean.eml: accepted: accepted"),
-        (["empty.eml"], os.EX_OK, "empty.eml: accepted: accepted"),
         (["junk.eml"], 1, "junk.eml: rejected: bad-subject"),
         (["unix.eml"], 1, "unix.eml: rejected: bad-subject"),
         (["cold.eml"], 1, "cold.eml: rejected: too-cold"),
@@ -59,6 +59,37 @@ def test_the_exit_status_is_the_worst_of_all_verdicts(
     assert (result.returncode, result.stderr) == (status, "")
     assert said in result.stdout
     assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["empty.eml"], "empty.eml: empty; judged all the same\n"),
+        (
+            ["picture.eml"],
+            "picture.eml: no header field, so hardly a message; judged all the same\n",
+        ),
+        (["clean.eml", "empty.eml"], "empty.eml: empty; judged all the same\n"),
+        (["-"], "-: empty; judged all the same\n"),
+    ],
+)
+def test_what_is_hardly_a_message_is_judged_all_the_same(letters: Path, files: list[str], said: str):
+    result = scan(letters, *files, given="")
+    assert (result.returncode, result.stderr) == (os.EX_OK, said)
+    assert f"{files[-1]}: accepted: accepted" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "reasons"),
+    [
+        ("Subject: friday\n\nHello\n", "-: rejected: bad-subject", ["bad-subject"]),
+        ("From a\nSubject: friday\n\nx\n\nFrom b\n\ny\n", "-:1: rejected", ["bad-subject", "accepted"]),
+    ],
+)
+def test_messages_may_come_from_standard_input(letters: Path, given: str, name: str, reasons: list[str]):
+    assert name in scan(letters, "-", given=given).stdout
+    found = scan(letters, "--json", "-", given=given).stdout.splitlines()
+    assert [decode(line.encode()).reason for line in found] == reasons
 
 
 def test_the_evidence_and_the_opinions_are_told(letters: Path):
@@ -167,6 +198,45 @@ def test_of_many_messages_there_is_a_line_each_and_the_counts(mailboxes: Path):
         "1         rejected    too-cold              frost",
         "1         tempfailed  evidence-unavailable  frost",
     ]
+
+
+MARKS = """
+from policies import Evidence, Stage, Transaction, Verdict, mark, policy, quarantine
+
+
+@policy(at=Stage.END_OF_DATA)
+def marks(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    if tx.message.header("X-Degrees"):
+        return mark("X-Cold", "yes") & quarantine("look-at-it", deliver=True)
+    return mark("X-Warm", "yes")
+"""
+
+
+def test_what_policies_did_beside_the_verdict_is_told_and_counted(mailboxes: Path):
+    (mailboxes / "plugins" / "marks.py").write_text(MARKS)
+    config = mailboxes / "sluicegate.toml"
+    text = config.read_text().replace('"frost"', '"frost", "marks"')
+    config.write_text(f'{text}[policies.subject]\nmode = "warn"\n[policies.frost]\nmode = "warn"\n')
+    result = scan(mailboxes, "box", "clean.eml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "box:1: accepted: accepted; mark X-Warm, by marks  Monday",
+        "box:2: accepted: accepted; would-reject bad-subject, by subject; mark X-Warm, by marks  friday",
+        "box:3: accepted: accepted; would-reject too-cold, by frost; mark X-Cold, by marks;"
+        " copy look-at-it, by marks  Monday",
+        "clean.eml: accepted: accepted; mark X-Warm, by marks  Monday",
+        "",
+        "MESSAGES  VERDICT   REASON    POLICY",
+        "4         accepted  accepted  -",
+        "",
+        "MESSAGES  BESIDE THAT   WHAT OR WHY  POLICY",
+        "3         mark          X-Warm       marks",
+        "1         would-reject  bad-subject  subject",
+        "1         would-reject  too-cold     frost",
+        "1         mark          X-Cold       marks",
+        "1         copy          look-at-it   marks",
+    ]
+    assert "quarantine show" not in scan(mailboxes, "cold.eml").stdout
 
 
 def test_the_whole_chain_of_many_is_told_on_request(mailboxes: Path):

@@ -35,6 +35,8 @@ address = ["127.0.0.1:10025"]
 order = ["recipients"]
 """
 
+WARNING = {"fresh": {"verdict": "would-reject", "mode": "warn", "reason": "too-fresh"}}
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -69,14 +71,14 @@ def test_json_output_is_the_recorded_lines_and_nothing_else(layout: Layout, run:
 
 
 def test_all_criteria_can_be_given(layout: Layout, run: Run):
-    record = make_record("wanted")
+    record = make_record("wanted", opinions=WARNING)
     put(layout.spool, "a", record, make_record("other", reason="virus-found"))
     result = run(
         "log",
         "--json",
         *("--since", "2h", "--verdict", "rejected", "--reason", "spam-score", "--client", "192.0.2.0/24"),
         *("--sender", "@sender.example", "--recipient", "b@example.com", "--stage", "end-of-data"),
-        *("--text", "wanted", "--limit", "100000"),
+        *("--text", "wanted", "--policy", "fresh", "--limit", "100000"),
     )
     assert result.stdout.encode() == encode(record)
 
@@ -118,6 +120,19 @@ def test_columns_are_aligned_and_never_cut_in_a_pipe(layout: Layout, run: Run):
     assert first.endswith("end")
     assert first.index(long) == second.index("short") == heading.index("SUBJECT")
     assert "\x1b" not in result.stdout
+
+
+def test_the_table_has_what_the_policy_said_that_was_asked_for(layout: Layout, run: Run):
+    put(layout.spool, "a", make_record("Hello", opinions=WARNING), make_record("Unasked"))
+    assert "  would-reject too-fresh  Hello\n" in run("log", "--policy", "Fresh").stdout
+    assert "Unasked" not in run("log", "--policy", "fresh").stdout
+    assert "would-reject" not in run("log").stdout
+
+
+def test_of_a_traceback_the_table_has_what_happened(layout: Layout, run: Run):
+    detail = 'Traceback (most recent call last):\n  File "x.py", line 3, in mine\nValueError: boom\n'
+    put(layout.spool, "a", make_record(None, detail=detail))
+    assert run("log").stdout.splitlines()[1].endswith("  ValueError: boom")
 
 
 def test_no_records_is_no_output_and_no_error(run: Run):

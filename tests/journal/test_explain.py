@@ -144,7 +144,7 @@ def test_a_connection_turned_away_is_told_from_the_little_there_is():
 
 
 def test_a_traceback_keeps_its_lines_and_its_last_one_is_the_policy_s_opinion():
-    detail = 'Traceback:\n  File "x.py"\nValueError: boom\n'
+    detail = 'Traceback (most recent call last):\n  File "x.py", line 3, in mine\nValueError: boom\n'
     opinion = {
         "verdict": "tempfail",
         "mode": "enforce",
@@ -154,9 +154,10 @@ def test_a_traceback_keeps_its_lines_and_its_last_one_is_the_policy_s_opinion():
     }
     record = make_record(reason="policy-error", policy="mine", detail=detail, opinions={"mine": opinion})
     story = explain(record)
-    assert '\n              File "x.py"\n' in story
+    assert '\n              File "x.py", line 3, in mine\n' in story
+    assert "Where       x.py:3, in mine\n" in story
     assert "tempfail policy-error: ValueError: boom" in story
-    assert "Policy mine must not raise; it did: ValueError: boom" in story
+    assert "Policy mine must not raise; it did: ValueError: boom, at x.py:3, in mine" in story
 
 
 def test_what_a_sender_wrote_cannot_steer_the_terminal():

@@ -78,6 +78,7 @@ NOISE = make_record(
     client=ClientRecord("198.51.100.1", 1, "mail.elsewhere.example", "helo.elsewhere.example"),
     reverse_path="other@elsewhere.example",
     recipients=["c@example.net", "d@example.net"],
+    opinions={"blocklist": {"verdict": None, "mode": "enforce"}, "silent": {"verdict": None, "mode": "warn"}},
 )
 WANTED = make_record(
     "Wanted: a Réplica",
@@ -94,6 +95,18 @@ WANTED = make_record(
     reverse_path="Some.One@Sender.example",
     recipients=["B@Example.com", "a@example.com"],
     downstream=DownstreamRecord("127.0.0.1:10025", "550 mailbox unheard of"),
+    opinions={
+        "blocklist": {"verdict": "reject", "mode": "enforce", "reason": "dns-blocklisted"},
+        "greetings": {
+            "verdict": "would-tempfail",
+            "mode": "warn",
+            "reason": "dear-friend",
+            "detail": "Traceback (most recent call last):\n"
+            '  File "hidden.py", line 1, in x\nOddError: oddity\n',
+        },
+        "Failing": {"verdict": None, "mode": "enforce", "reason": "policy-error", "detail": "it failed"},
+        "silent": {"verdict": None, "mode": "enforce"},
+    },
 )
 IPV6 = make_record("six", age=30, client=ClientRecord("2001:db8::7", 1), reverse_path="<>", recipients=[])
 CRITERIA: dict[str, list[object]] = {
@@ -116,7 +129,9 @@ CRITERIA: dict[str, list[object]] = {
             "wanted*",
             "wanted -- replica",
         ),
+        *("dear-friend", "greetings", "would-tempfail dear-friend", "greetings OddError oddity", "failing"),
     ],
+    "policy": ["blocklist", "greetings", "GREETINGS", "failing"],
     "reference": ["7K3F-Q2MD", "7k3fq2md", " 7K3F Q2MD ", "(7K3F-Q2MD)"],
     "since": [datetime.now(UTC) - timedelta(seconds=600)],
 }
@@ -150,6 +165,11 @@ def test_each_criterion_finds_what_it_should(layout: Layout, name: str, value: o
         ("stage", "mail"),
         ("text", "wanted nowhere"),
         ("text", "!!!"),
+        ("text", "silent"),
+        ("text", "hidden.py"),
+        ("policy", "silent"),
+        ("policy", "greet"),
+        ("policy", "$.greetings' OR '1'='1"),
         ("reference", "7K3F"),
         ("since", datetime.now(UTC) + timedelta(days=1)),
     ],

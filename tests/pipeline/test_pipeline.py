@@ -7,6 +7,7 @@ import pytest
 from filters.base import Cost, Filter, FilterError
 from filters.evidence import Finding, Listings, Skipped, SpamReport, Unavailable, VirusReport
 from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
+from gateway.journal.tracebacks import essence, place
 from gateway.pipeline import DeadlineExceeded, FilterSetting, Pipeline, PolicySetting, verdict_for
 from policies import Evidence, Stage, Transaction, Verdict, accept, mark, policy, reject, tempfail
 from policies.effects import HeaderField
@@ -165,6 +166,20 @@ async def test_a_failure_that_means_nothing_for_the_mail_is_told_all_the_same(en
     opinion = case.opinions["breaks"].as_record()
     assert (opinion["verdict"], opinion["reason"]) == (None, "policy-error")
     assert opinion["detail"].endswith("ValueError: x\n")
+    # The first call is the policy's: how it is called is nothing to its author.
+    assert place(opinion["detail"]) == f"{__file__}:{breaks.__code__.co_firstlineno + 1}, in breaks"
+    assert "gateway/" not in opinion["detail"]
+
+
+async def test_of_an_answer_that_is_none_there_is_no_call_to_show():
+    case = CaseFile()
+    await judge(Pipeline([saying("mine", 5)], []), case)
+    assert case.deferral is not None
+    detail = case.deferral.verdict.detail
+    assert (essence(detail), place(detail)) == (
+        "TypeError: policy 'mine' returned 5, not a verdict or None",
+        None,
+    )
 
 
 async def test_options_reach_the_policy():
