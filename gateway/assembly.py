@@ -132,10 +132,11 @@ def _policies(
     order, sections = config.order, config.settings
     for name in order:
         if name not in plugins.policies:
-            problem = f"no such policy: {name!r}; {meant(name, plugins.policies)}"
+            hint = plugins.why_not(name) or meant(name, plugins.policies)
+            problem = f"no such policy: {name!r}; {hint}"
             raise ConfigError("[policies]", "order", problem)
-    if len(set(order)) < len(order):
-        raise ConfigError("[policies]", "order", "a policy is named twice")
+        if order.count(name) > 1:
+            raise ConfigError("[policies]", "order", f"{name!r} is named twice")
     for name in sections:
         if name not in plugins.policies:
             raise ConfigError(heading.format(name), "", f"no such policy; {meant(name, plugins.policies)}")

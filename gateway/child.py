@@ -8,6 +8,7 @@ Where a policy was under way when it died, the journal gets a record of that.
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from gateway.config import Config
 from gateway.ledger import Counter
 from gateway.postmortem import record_death
 from gateway.roles import briefing
-from gateway.roles.control import READY, UNWELL
+from gateway.roles.control import READY, REFUSED, UNWELL
 
 START_TIMEOUT = 60.0
 # How long a process may show no life, and for how long a policy may compute on top of that.
@@ -29,14 +30,17 @@ SILENCE = 15.0
 _LAST_WORDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _LIVED_WELL = 0.1, 5.0, 10.0
 
+# One call in a traceback by faulthandler.
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+)')
+
 _log = structlog.get_logger()
 
 
 class StartError(Exception):
-    """A process did not come up; `status` is what to exit with. Its own words are on standard error."""
+    """A process did not come up; the text is why, in one line, `status` what to exit with."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"exit status {status}")
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
@@ -51,11 +55,12 @@ class Seat:
 
 @dataclass(slots=True)
 class _Running:
-    """A process on its seat. `end` is what we did to it, if anything."""
+    """A process on its seat. `end` is what we did to it, if anything, `complaint` why it wants to go."""
 
     process: asyncio.subprocess.Process
     seat: Seat
     end: str = ""
+    complaint: str = ""
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
@@ -120,17 +125,33 @@ class Child:
         if self._is_stopping:
             # It was asked for while this one was not there yet.
             _terminate(process)
+        reason = ""
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 first_words = await process.stdout.readline()
         except TimeoutError:
             first_words = b""
-            process.kill()
-        if first_words != READY:
-            status = await process.wait()
-            self._alive.discard(process)
-            raise StartError(status or os.EX_SOFTWARE)
-        return _Running(process, seat)
+            await _kill(process)
+            reason = f"the {self._role} process did not come up within {START_TIMEOUT:g} s"
+        if first_words == READY:
+            return _Running(process, seat)
+        status = await process.wait()
+        self._alive.discard(process)
+        if first_words:
+            reason = _in_one_line(first_words.removeprefix(REFUSED))
+        else:
+            reason = (reason or f"the {self._role} process died ({_in_words(status)})") + self._where(seat)
+        # A signal's number is no status to exit with.
+        raise StartError(status if status > 0 else os.EX_SOFTWARE, reason)
+
+    def _where(self, seat: Seat) -> str:
+        """The file and line of a plugin that the interpreter's last words name, as a part of a sentence."""
+        words = "" if seat.bulletin is None else bulletin.read_traceback(seat.bulletin)
+        # As faulthandler writes them.
+        paths = {_in_ascii(source.path): source.path for source in self._config.plugins or ()}
+        places = (f"{paths[file]}:{line}" for file, line in _FRAME.findall(words) if file in paths)
+        place = next(places, "")
+        return f"; it was at {place}" if place else ""
 
     async def _watch(self) -> None:
         pause = 0.0
@@ -151,12 +172,16 @@ class Child:
                 return
             try:
                 self._running = await self._start(self._running.seat)
-            except (StartError, OSError):
+            except (StartError, OSError) as error:
+                _log.error("a process does not come up", role=self._role, error=str(error))
                 # No memory or no process left, or it ended at once: that is no life well lived.
                 self._running.started = asyncio.get_running_loop().time()
 
     async def _is_to_be_replaced(self, running: _Running) -> bool:
-        """Wait until it asks for that, or ends. It is killed if its event loop no longer turns."""
+        """Wait until it asks for that, and says why, or ends.
+
+        It is killed if its event loop no longer turns.
+        """
         process = running.process
         assert process.stdout is not None
         while process.returncode is None:
@@ -164,6 +189,7 @@ class Child:
                 async with asyncio.timeout(self._silence):
                     said = await process.stdout.read(4096)
                     if UNWELL in said:
+                        running.complaint = _in_one_line(said.partition(UNWELL)[2].partition(b"\n")[0])
                         return True
                     if not said:
                         await process.wait()
@@ -178,10 +204,16 @@ class Child:
         """Have another one go on, while the old one finishes."""
         if self._is_stopping or len(self._seats) < 2 or self._leaving is not None:
             return
-        _log.warning("a process is not well and is replaced", role=self._role, pid=old.process.pid)
+        _log.warning(
+            "a process is not well and is replaced",
+            role=self._role,
+            pid=old.process.pid,
+            reason=old.complaint,
+        )
         try:
             self._running = await self._start(next(seat for seat in self._seats if seat is not old.seat))
-        except (StartError, OSError):
+        except (StartError, OSError) as error:
+            _log.error("a process does not come up", role=self._role, error=str(error))
             # The old one goes on meanwhile, and asks again.
             await asyncio.sleep(_LONGEST_PAUSE)
             return
@@ -231,6 +263,16 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
             return
     with contextlib.suppress(ProcessLookupError):
         process.kill()
+
+
+def _in_one_line(words: bytes) -> str:
+    """What a process says of itself, fit to be shown."""
+    text = words.strip().decode("utf-8", "replace")
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _in_ascii(path: str) -> str:
+    return path.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _in_words(status: int | None) -> str:

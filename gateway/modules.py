@@ -55,6 +55,7 @@ class Modules(MetaPathFinder, Loader):
         self._modules[source.name] = sys.modules[name] = module
         try:
             _show(source)
+            _check_octets(source)
             exec(compile(source.octets, source.path, "exec", dont_inherit=True), vars(module))  # noqa: S102
         except BaseException:
             del self._modules[source.name], sys.modules[name]
@@ -80,6 +81,13 @@ class Modules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """It was executed when it was made."""
+
+
+def _check_octets(source: Source) -> None:
+    """Raises SyntaxError for what the compiler refuses without saying where."""
+    before, nul, _ = source.octets.partition(b"\0")
+    if nul:
+        raise SyntaxError("there is a NUL in it", (source.path, before.count(b"\n") + 1, None, None))
 
 
 def _show(source: Source) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from filters.base import Filter
 from filters.evidence import Finding
 from gateway.modules import Modules
-from gateway.review import review
+from gateway.review import replaced, review
 from gateway.sources import Source
 from policies.policy import Policy, PolicyError
 
@@ -27,6 +27,7 @@ FILTERS = "sluicegate.filters"
 POLICIES = "sluicegate.policies"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_BARE = re.compile(r"policy\(\) (?:takes 0 positional arguments|missing 1 required keyword-only argument)")
 _NOT_THERE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 T = TypeVar("T")
@@ -51,6 +52,18 @@ class Plugins:
 
     policies: dict[str, Plugin[Policy]]
     filters: dict[str, Plugin[type[Filter]]]
+    # The files of the directory, by the names they have without `.py`.
+    files: dict[str, str]
+
+    def why_not(self, policy: str) -> str:
+        """Why there is no policy of that name, as far as a file of that name says it."""
+        if policy not in self.files:
+            return ""
+        file = self.files[policy]
+        others = [each.name for each in self.policies.values() if each.origin.rpartition(":")[0] == file]
+        if others:
+            return f"{file} defines {' and '.join(map(repr, others))}"
+        return f"{file} defines no policy: it lacks @policy(...)"
 
 
 def discover(sources: Sequence[Source] = ()) -> Plugins:
@@ -69,6 +82,7 @@ def discover(sources: Sequence[Source] = ()) -> Plugins:
                 *(found for module in modules for found in _filters_in(module)),
             ]
         ),
+        files={source.name: source.path for source in sources},
     )
 
 
@@ -154,11 +168,14 @@ def _modules(sources: Sequence[Source]) -> list[ModuleType]:
 
 def _module(modules: Modules, source: Source, paths: Set[str]) -> ModuleType:
     try:
-        return modules.load(source)
+        module = modules.load(source)
     except PolicyError as error:
         raise PluginError(str(error)) from None
     except (Exception, SystemExit) as error:
         raise PluginError(f"{_place(source, paths, error)}: {_cause(error)}") from error
+    for problem in replaced(module):
+        raise PluginError(problem)
+    return module
 
 
 def _place(source: Source, paths: Set[str], error: BaseException) -> str:
@@ -171,6 +188,8 @@ def _place(source: Source, paths: Set[str], error: BaseException) -> str:
 
 def _cause(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    if isinstance(error, TypeError) and _BARE.match(str(error)):
+        return f"{text}; write @policy(at=Stage.END_OF_DATA), or at another stage"
     meant = _meant(error)
     return f"{text}; did you mean {meant!r}?" if meant else text
 
@@ -198,7 +217,8 @@ def _names_at(trace: TracebackType | None) -> list[str]:
 
 
 def _policies_in(module: ModuleType) -> list[Plugin[Policy]]:
-    found = [member for member in vars(module).values() if isinstance(member, Policy)]
+    # Under two names it is the same one.
+    found = {member: None for member in vars(module).values() if isinstance(member, Policy)}
     return [
         Plugin(policy.name, policy.location, _constant(_reviewed(policy)))
         for policy in found

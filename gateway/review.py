@@ -2,23 +2,28 @@
 
 A policy that would raise on every message is refused when it loads, with the line. Only what is
 certain counts: where a name is bound again, or a fact is looked at before it is used, nothing is said.
-It reads the code as a tree and calls nothing.
+It reads the code as a tree and calls nothing of it.
 """
 
 import ast
 import difflib
+import functools
 import inspect
-import linecache
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import policies
+from filters.base import Filter
 from filters.evidence import Finding
 from gateway.modules import PREFIX
+from gateway.slips import bad_verdicts, unknown_names
+from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
-from gateway.smtp.session import Session
+from gateway.smtp.message import Message
+from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
+from gateway.trees import Tree, parsed
 from policies.policy import Policy
 
 _LATE = frozenset({Stage.MAIL, Stage.RCPT, Stage.END_OF_DATA})
@@ -28,21 +33,97 @@ _STAGES = {
     ("envelope",): _LATE,
     ("envelope", "recipient"): frozenset({Stage.RCPT}),
 }
-_TYPES: Mapping[tuple[str, ...], type] = {(): Transaction, ("session",): Session, ("envelope",): Envelope}
+_TYPES: Mapping[tuple[str, ...], type] = {
+    (): Transaction,
+    ("session",): Session,
+    ("session", "tls"): TLS,
+    ("envelope",): Envelope,
+    ("envelope", "reverse_path"): Path,
+    ("envelope", "recipient"): Path,
+    ("message",): Message,
+}
 
 
 def review(policy: Policy) -> Iterator[str]:
     """What is certainly wrong with it: `FILE:LINE: policy 'NAME': WHAT`, in the order of lines."""
     function = policy.function
     # What another decorator has made has another code than is written there.
-    tree = _definition(function) if isinstance(function, FunctionType) else None
-    if tree is None or hasattr(function, "__wrapped__"):
+    if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
         return
-    assert isinstance(function, FunctionType)
-    code = _Code(tree, function)
+    code = _Code.of(function)
+    if code is None:
+        return
     found = [*_foreign_evidence(code, policy), *_missing_facts(code, policy.stage), *_unknown_facts(code)]
-    for line, what in sorted(found):
-        yield f"{function.__code__.co_filename}:{line}: policy {policy.name!r}: {what}"
+    options = {option.name for option in policy.options()}
+    mistakes = [(code.file, line, what) for line, what in found]
+    for tree in _within_reach(code, set()):
+        slips = (*unknown_names(tree, options), *bad_verdicts(tree))
+        mistakes += [(tree.file, line, what) for line, what in slips]
+    for file, line, what in sorted(mistakes):
+        yield f"{file}:{line}: policy {policy.name!r}: {what}"
+
+
+def _within_reach(tree: Tree, seen: set[CodeType]) -> Iterator[Tree]:
+    """It, and the functions of the plugins that it names where nobody would catch what they raise."""
+    seen.add(tree.function.__code__)
+    yield tree
+    for node in tree.nodes:
+        function = tree.value_of(node) if isinstance(node, ast.Name) else None
+        if isinstance(function, functools._lru_cache_wrapper):
+            function = function.__wrapped__
+        if (
+            isinstance(function, FunctionType)
+            and not hasattr(function, "__wrapped__")
+            and _is_of_plugins(function, tree.function)
+            and function.__code__ not in seen
+            and tree.is_certain(node, NameError, TypeError, ValueError)
+        ):
+            other = Tree.of(function)
+            if other is not None:
+                yield from _within_reach(other, seen)
+
+
+def _is_of_plugins(function: FunctionType, beside: FunctionType) -> bool:
+    return function.__module__ == beside.__module__ or str(function.__module__).startswith(PREFIX)
+
+
+def replaced(module: ModuleType) -> Iterator[str]:
+    """Policies and filters of a file that a later one of the same name has silently replaced."""
+    file = str(module.__file__)
+    tree = parsed(file)
+    statements = [] if tree is None else tree.body
+    deleted = {name for each in statements if isinstance(each, ast.Delete) for name in _deleted(each)}
+    lines: dict[str, int] = {}
+    for node in statements:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name in deleted:
+            continue
+        if any(_makes_a_plugin(each, module) for each in _makers(node)):
+            first = lines.setdefault(node.name, node.lineno)
+            if first != node.lineno:
+                yield f"{file}:{node.lineno}: the name {node.name!r} is taken by {file}:{first}"
+
+
+def _deleted(statement: ast.Delete) -> Iterator[str]:
+    return (target.id for target in statement.targets if isinstance(target, ast.Name))
+
+
+def _makers(node: ast.FunctionDef | ast.ClassDef) -> list[ast.expr]:
+    """What makes something else of it than a function or class like any other."""
+    if isinstance(node, ast.ClassDef):
+        return node.bases
+    return [decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
+
+
+def _makes_a_plugin(maker: ast.expr, module: ModuleType) -> bool:
+    match maker:
+        case ast.Name(id=name):
+            value = vars(module).get(name)
+        case ast.Attribute(value=ast.Name(id=owner), attr=name):
+            package = vars(module).get(owner)
+            value = getattr(package, name, None) if isinstance(package, ModuleType) else None
+        case _:
+            return False
+    return value is policies.policy or (isinstance(value, type) and issubclass(value, Filter))
 
 
 def can_discard(policy: Policy) -> bool:
@@ -51,42 +132,14 @@ def can_discard(policy: Policy) -> bool:
     return isinstance(function, FunctionType) and _names(function, policies.discard, set())
 
 
-def _definition(function: FunctionType) -> ast.FunctionDef | None:
-    """The tree of a function that is written as a `def` in a file; `None` for every other."""
-    code = function.__code__
-    try:
-        module = ast.parse("".join(linecache.getlines(code.co_filename)))
-    except SyntaxError:  # another file by now than the one that was compiled
-        return None
-    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]
-    here = (node for node in functions if _first_line(node) == code.co_firstlineno)
-    return next((node for node in here if node.name == code.co_name), None)
-
-
-def _first_line(node: ast.FunctionDef) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-
-
-class _Code:
+class _Code(Tree):
     """A policy's body: what it does with its two arguments, where these keep their names."""
 
-    def __init__(self, tree: ast.FunctionDef, function: FunctionType) -> None:
-        self.nodes = [node for statement in tree.body for node in ast.walk(statement)]
-        self._globals = function.__globals__
-        self._parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
-        self._bound = {name for node in self.nodes for name in _names_bound(node)}
-        positional = [argument.arg for argument in (*tree.args.posonlyargs, *tree.args.args)]
-        self.transaction, self.evidence = (None if name in self._bound else name for name in positional)
-        self._bound.update(function.__code__.co_varnames, function.__code__.co_freevars)
-
-    def value_of(self, node: ast.expr) -> object:
-        """What a global name stands for; `None` for whatever is known only when it runs."""
-        if isinstance(node, ast.Name) and node.id not in self._bound:
-            return self._globals.get(node.id)
-        if isinstance(node, ast.Attribute):
-            owner = self.value_of(node.value)
-            return getattr(owner, node.attr, None) if isinstance(owner, ModuleType) else None
-        return None
+    def __init__(self, definition: ast.FunctionDef, function: FunctionType) -> None:
+        super().__init__(definition, function)
+        arguments = definition.args
+        positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+        self.transaction, self.evidence = (None if name in self.stored else name for name in positional)
 
     def facts(self, *path: str) -> list[ast.expr]:
         """Where `tx`, `tx.envelope`, `tx.envelope.recipient` or the like stand, by their path."""
@@ -94,12 +147,8 @@ class _Code:
 
     def is_read_from(self, node: ast.expr) -> bool:
         """Whether something of the value is asked for, so that `None` would not do."""
-        parent = self._parents.get(node)
+        parent = self.parent(node)
         return isinstance(parent, ast.Attribute | ast.Subscript) and parent.value is node
-
-    def parent(self, node: ast.expr) -> ast.AST | None:
-        """What the expression is a part of."""
-        return self._parents.get(node)
 
     def _path(self, node: ast.expr) -> tuple[str, ...] | None:
         if isinstance(node, ast.Name):
@@ -108,18 +157,6 @@ class _Code:
             above = self._path(node.value)
             return None if above is None else (*above, node.attr)
         return None
-
-
-def _names_bound(node: ast.AST) -> Iterator[str]:
-    match node:
-        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
-            yield name
-        case ast.alias(name=name, asname=other):
-            yield other or name.partition(".")[0]
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AsyncFunctionDef(name=name):
-            yield name
-        case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.ExceptHandler(name=str(name)):
-            yield name
 
 
 # What is wrong, by line
@@ -152,10 +189,17 @@ def _missing_facts(code: _Code, stage: Stage) -> Iterator[tuple[int, str]]:
 
 
 def _unknown_facts(code: _Code) -> Iterator[tuple[int, str]]:
+    # Who looks whether it is there knows what he does.
+    if any(isinstance(node, ast.Name) and node.id == "hasattr" for node in code.nodes):
+        return
     for path, kind in _TYPES.items():
         for place in code.facts(*path):
             parent = code.parent(place)
-            if isinstance(parent, ast.Attribute) and not hasattr(kind, parent.attr):
+            if (
+                isinstance(parent, ast.Attribute)
+                and not hasattr(kind, parent.attr)
+                and code.is_certain(parent, AttributeError)
+            ):
                 names = [name for name in dir(kind) if not name.startswith("_")]
                 close = difflib.get_close_matches(parent.attr, names, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
@@ -169,11 +213,7 @@ def _names(function: FunctionType, wanted: object, seen: set[CodeType]) -> bool:
     """Whether the function's code names that object, or another function that does."""
     return any(
         each is wanted
-        or (
-            isinstance(each, FunctionType)
-            and (each.__module__ == function.__module__ or each.__module__.startswith(PREFIX))
-            and _names(each, wanted, seen)
-        )
+        or (isinstance(each, FunctionType) and _is_of_plugins(each, function) and _names(each, wanted, seen))
         for each in _named(function.__code__, function.__globals__, seen)
     )
 

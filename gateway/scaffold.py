@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from filters.evidence import Finding
 from gateway.smtp.transaction import Stage
+from gateway.sources import is_for_tests
 
 
 class ScaffoldError(ValueError):
@@ -148,10 +149,12 @@ def scaffold(name: str, stage: Stage, kinds: Sequence[type[Finding]]) -> tuple[s
 
     `kinds` come from `policies`.
     """
-    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
-        raise ScaffoldError(f"{name!r} is no name for a function; take letters, digits and _")
-    if name.startswith("test_") or name.endswith("_test"):
-        raise ScaffoldError(f"{name!r} is a name for a test")
+    if keyword.iskeyword(name):
+        raise ScaffoldError(f"{name!r} is a keyword of Python and no name for a function")
+    if not name.isidentifier() or not name.isascii():
+        raise ScaffoldError(f"{name!r} is no name for a function; take ASCII letters, digits and _")
+    if is_for_tests(f"{name}.py"):
+        raise ScaffoldError(f"{name!r} is a name for a test: {name}.py would not be loaded")
     if not re.search(r"[A-Za-z0-9]", name):
         raise ScaffoldError(f"{name!r} has neither a letter nor a digit")
     for text in _texts(_NOBODY, stage, kinds):

@@ -67,13 +67,18 @@ def read_sources(directory: Path) -> tuple[Source, ...]:
     return sources
 
 
+def is_for_tests(name: str) -> bool:
+    """Whether a file of this name is left alone, as a part of tests or hidden."""
+    return _NO_PLUGIN.fullmatch(name) is not None
+
+
 def _names(directory: Path) -> list[str]:
     """The files that may be plugins. A subdirectory called `x.py` is none."""
     with os.scandir(directory) as entries:
         return sorted(
             entry.name
             for entry in entries
-            if entry.name.endswith(".py") and not _NO_PLUGIN.fullmatch(entry.name) and not entry.is_dir()
+            if entry.name.endswith(".py") and not is_for_tests(entry.name) and not entry.is_dir()
         )
 
 

@@ -107,7 +107,9 @@ class Watch:
         self._looks = 0
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self.resident = self._before = self._read_resident()
-        self.has_overeaten = False
+        self._policy = ""
+        # The last policy that was stopped for taking too much memory.
+        self.overeater = ""
 
     def start(self) -> None:
         """Begin to look. To be called in the main thread, which is where policies run."""
@@ -125,6 +127,7 @@ class Watch:
     ) -> Verdict | None:
         """The policy's verdict. Raises what it raises, TypeError for what is no verdict, Interrupted."""
         self._bulletin.post(policy.name, tx)
+        self._policy = policy.name
         self._calls += 1
         self._interruption = None
         began = time.thread_time()
@@ -192,7 +195,7 @@ class Watch:
     def _excess(self) -> tuple[str, str] | None:
         grown = self.resident - self._before
         if grown > self._memory:
-            self.has_overeaten = True
+            self.overeater = self._policy
             return "memory", f"it took {grown // _MIB} MiB of memory"
         # Counted in looks and not by a clock: who was stopped meanwhile is not to blame.
         if self._looks * INTERVAL >= self._seconds:

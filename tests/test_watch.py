@@ -103,7 +103,7 @@ def test_who_takes_too_long_is_interrupted(bench: Bench):
         bench.call(lambda: bench.look(1.5))
     assert bench.counted["policy_errors", "judged", "time"] == 1.0
     assert len(bench.signs_of_life) == 1
-    assert not bench.watch.has_overeaten
+    assert not bench.watch.overeater
 
 
 def test_many_short_calls_are_not_one_long_one(bench: Bench):
@@ -156,6 +156,6 @@ def test_who_grows_too_much_is_interrupted(bench: Bench):
         bench.call(grow)
     # Memory that the process had and did not need does not count, so it may be more than the limit.
     assert 64 <= len(hoard) < 1000
-    assert bench.watch.has_overeaten
+    assert bench.watch.overeater == "judged"
     # What was there before it began is not its fault.
     bench.call(bench.look)

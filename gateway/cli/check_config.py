@@ -1,19 +1,27 @@
 """`sluicegate check-config`: validate, print the effective configuration, ask everybody if they are well."""
 
 import asyncio
+import contextlib
 import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import click
 
 from gateway.assembly import Assembly, assemble
 from gateway.cli.common import config_option, echo_table
-from gateway.config import load
+from gateway.config import load, read_plugins
 from gateway.effective import effective
 from gateway.relay.client import DownstreamError, connect
 from gateway.review import can_discard
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
+
+# After so many seconds of loading one wants to know what takes so long, and again.
+PATIENCE = 5.0
 
 
 @click.command("check-config")
@@ -21,13 +29,37 @@ from gateway.terms import Encrypt
 @config_option
 def command(live: bool, config_file: Path) -> int:
     """Validate the configuration and print it with all defaults."""
-    assembly = assemble(load(config_file))
+    config = read_plugins(load(config_file))
+    with _impatience({source.path for source in config.plugins or ()}):
+        assembly = assemble(config)
     click.echo(effective(assembly), nl=False)
     for policy in (setting.policy for setting in assembly.policies):
         if can_discard(policy):
             what = "mail that was accepted from the client is thrown away, and nobody is told"
             click.echo(f"policy {policy.name} can discard mail: {what} ({policy.location})", err=True)
     return asyncio.run(_ask_everybody(assembly)) if live else 0
+
+
+@contextlib.contextmanager
+def _impatience(paths: Set[str]) -> Iterator[None]:
+    """Say every now and then at which line of a plugin this thread still is."""
+    thread, is_over = threading.get_ident(), threading.Event()
+
+    def say() -> None:
+        while not is_over.wait(PATIENCE):
+            frames = traceback.walk_stack(sys._current_frames()[thread])
+            places = ((frame.f_code.co_filename, line) for frame, line in frames)
+            place = next((f"{file}:{line}" for file, line in places if file in paths), None)
+            if place is not None:
+                click.echo(f"still loading {place}", err=True)
+
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        saying.join()
 
 
 async def _ask_everybody(assembly: Assembly) -> int:

@@ -24,6 +24,7 @@ def command(role: str | None, config_file: Path) -> int:
     try:
         asyncio.run(supervisor.run(_announce))
     except StartError as error:
+        click.echo(error, err=True)
         return error.status
     return 0
 

@@ -44,9 +44,11 @@ class Kind:
 def kind_of(annotation: Any) -> Kind | None:
     """The kind for an annotation (`timedelta`, `Networks`, `FileSet`, `re.Pattern[str]`), if it is one.
 
-    Raises TypeError for an expression that matches octets, for TOML has none.
+    Raises TypeError for octets and what matches them, for TOML has none.
     """
     origin = typing.get_origin(annotation) or annotation
+    if origin in (bytes, bytearray, memoryview):
+        raise TypeError(f"TOML has no {origin.__name__}; write str")
     if origin is re.Pattern and typing.get_args(annotation) not in ((), (str,)):
         raise TypeError("write re.Pattern[str]")
     return _KINDS.get(origin) if isinstance(origin, type) else None

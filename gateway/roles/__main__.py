@@ -16,7 +16,7 @@ from gateway.config import Config, ConfigError
 from gateway.log import configure_logging
 from gateway.loop import run
 from gateway.roles import briefing
-from gateway.roles.control import Control
+from gateway.roles.control import Control, refuse, take_upwards
 
 _PR_SET_DUMPABLE = 4
 
@@ -31,16 +31,17 @@ def _read_config(file: Path) -> Config:
     return briefing.unpack(file, bytes(received[: -len(briefing.END)]))
 
 
-async def _work(arguments: argparse.Namespace, config: Config) -> None:
+async def _work(arguments: argparse.Namespace, config: Config, upwards: int) -> None:
+    control = Control(upwards)
     # Imported late: the journal needs no SMTP server, and has no business loading anybody's plugins.
     if arguments.role == "journal":
         from gateway.roles.journal import keep
 
-        await keep(config, Control())
+        await keep(config, control)
     elif arguments.role == "metrics":
         from gateway.roles.metrics import show
 
-        await show(_sockets(arguments)[0], arguments.ledger, Control())
+        await show(_sockets(arguments)[0], arguments.ledger, control)
     else:
         from gateway.roles.smtp import Place, serve
 
@@ -54,7 +55,7 @@ async def _work(arguments: argparse.Namespace, config: Config) -> None:
             arguments.ledger,
             arguments.slot,
         )
-        await serve(config, place, Control())
+        await serve(config, place, control)
 
 
 def _sockets(arguments: argparse.Namespace) -> list[socket.socket]:
@@ -87,10 +88,11 @@ def main() -> None:
     parser.add_argument("--slot", type=int, help="its place in that memory")
     arguments = parser.parse_args()
     configure_logging()
+    upwards = take_upwards()
     try:
-        run(_work(arguments, _read_config(arguments.config)))
+        run(_work(arguments, _read_config(arguments.config), upwards))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        refuse(upwards, str(error))
         raise SystemExit(os.EX_CONFIG) from None
 
 

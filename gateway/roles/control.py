@@ -1,9 +1,10 @@
 """The thread between the supervisor and a process.
 
 Downwards: SIGTERM, or the end of standard input, says that it is time to finish. Upwards: a line
-when the process does its work, then an octet a second for as long as its event loop turns; a policy
-that never returns is noticed by that. Another octet among them asks for a successor. SIGUSR1, from
-whoever suspects a leak, has the process say in the log what it has in hand.
+when the process does its work, or why it cannot; then an octet a second for as long as its event loop
+turns; a policy that never returns is noticed by that. Another octet among them asks for a successor, with
+the reason up to the end of the line. SIGUSR1, from whoever suspects a leak, has the process say in the log
+what it has in hand.
 """
 
 import asyncio
@@ -15,18 +16,43 @@ import sys
 import structlog
 
 READY = b"ready\n"
+REFUSED = b"refused "
 BEAT = b"."
 UNWELL = b"!"
 BEAT_INTERVAL = 1.0
 IN_HAND = "what is in hand"
 
+# Less than a pipe takes at once, so that nothing comes between (PIPE_BUF in pipe(7)).
+_MAX_REASON = 3000
+
 _log = structlog.get_logger()
 
 
-class Control:
-    """To be created inside the running event loop."""
+def take_upwards() -> int:
+    """The descriptor of the way to the supervisor.
 
-    def __init__(self) -> None:
+    What a plugin prints belongs to the log and not into that pipe: standard output leads there from now on.
+    """
+    upwards = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return upwards
+
+
+def refuse(upwards: int, reason: str) -> None:
+    """Tell the supervisor why there will be no work."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(upwards, REFUSED + _line(reason) + b"\n")
+
+
+def _line(reason: str) -> bytes:
+    return " ".join(reason.splitlines()).encode("utf-8", "replace")[:_MAX_REASON]
+
+
+class Control:
+    """To be created inside the running event loop. `upwards` is what `take_upwards` gave."""
+
+    def __init__(self, upwards: int) -> None:
+        self._upwards = upwards
         self._stopping = asyncio.Event()
         self._is_ready = False
         loop = asyncio.get_running_loop()
@@ -34,9 +60,6 @@ class Control:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, _tell)
         loop.add_reader(sys.stdin.fileno(), self._read_stdin)
-        # What a plugin prints belongs to the log and not into this pipe.
-        self._upwards = os.dup(sys.stdout.fileno())
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def say_ready(self) -> None:
         """Tell the supervisor that this process does its work."""
@@ -48,9 +71,9 @@ class Control:
         """A sign of life out of turn, by whoever knows that the event loop is late and not stuck."""
         self._say(BEAT)
 
-    def say_unwell(self) -> None:
+    def say_unwell(self, reason: str) -> None:
         """Ask for a successor: this process goes on as well as it can until it is told to stop."""
-        self._say(UNWELL)
+        self._say(UNWELL + _line(reason) + b"\n")
 
     async def wait_for_stop(self) -> None:
         """Return when the process should finish."""
@@ -60,11 +83,11 @@ class Control:
         self._say(BEAT)
         asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat)
 
-    def _say(self, octet: bytes) -> None:
+    def _say(self, octets: bytes) -> None:
         # Nothing comes before the first line. Without a supervisor the end of standard input will stop us.
         if self._is_ready:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._upwards, octet)
+                os.write(self._upwards, octets)
 
     def _read_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), 4096):

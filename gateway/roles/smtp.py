@@ -45,6 +45,7 @@ _FLUSH_INTERVAL = 1.0
 _HEALTH_INTERVAL = 1.0
 # The part of its memory beyond which a worker is to be replaced, before there is none left.
 _WELL_FED = 0.75
+_MIB = 1024 * 1024
 # How long neighbours may keep a worker from its first client.
 _FIRST_PROBE = 1.0
 
@@ -213,8 +214,13 @@ async def _say_when_unwell(watch: Watch, gateway: GatewaySection, control: Contr
     """Have somebody else go on once memory has gone where it does not come back from."""
     while True:
         await asyncio.sleep(_HEALTH_INTERVAL)
-        if watch.has_overeaten or watch.resident > gateway.worker_memory * _WELL_FED:
-            control.say_unwell()
+        if watch.overeater or watch.resident > gateway.worker_memory * _WELL_FED:
+            control.say_unwell(_complaint(watch, gateway.worker_memory))
+
+
+def _complaint(watch: Watch, limit: int) -> str:
+    memory = f"it has {watch.resident // _MIB} MiB of memory of {limit // _MIB}"
+    return f"{memory}; policy {watch.overeater!r} took too much" if watch.overeater else memory
 
 
 async def _flush_now_and_then(writer: JournalWriter) -> None:

@@ -1,11 +1,13 @@
 """Policies that loop, hang, eat memory or end their worker: each harms itself, and is named."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import child
 from tests.client import Client
@@ -79,6 +81,7 @@ async def test_many_slow_messages_in_a_row_are_no_stuck_worker(
 async def test_a_policy_that_grows_is_stopped_and_its_worker_replaced(loop: str, watched: Watched):
     other, mine = workers = watched.workers()
     async with AsyncExitStack() as clients:
+        lines = clients.enter_context(capture_logs())
         with watched.without(other):
             beside, client = [await clients.enter_async_context(Client(watched.port)) for _ in range(2)]
         await in_the_middle(beside)
@@ -98,6 +101,8 @@ async def test_a_policy_that_grows_is_stopped_and_its_worker_replaced(loop: str,
     (record,) = [each for each in await watched.records(3) if each["reason"] == "policy-error"]
     assert "MiB of memory" in record["detail"]
     assert "in grows" in record["detail"]
+    (reason,) = (line["reason"] for line in lines if line["event"] == "a process is not well and is replaced")
+    assert re.fullmatch(r"it has \d+ MiB of memory of 1024; policy 'content' took too much", reason), reason
 
 
 KILLED = {

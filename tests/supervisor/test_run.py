@@ -171,7 +171,9 @@ async def test_a_bad_configuration_changes_nothing_and_says_why(
         running.configure(f'[[listener]]\naddress = "127.0.0.1:{other}"\n{extra}')
         running.send(signal.SIGHUP)
         await eventually(lambda: "the old one stays" in running.log)
-    assert complaint in running.log
+    (line,) = (line for line in running.log.splitlines() if "the old one stays" in line)
+    assert complaint in line
+    assert running.log.count(complaint) == 1
     async with Client(running.port) as client:
         assert (await client.deliver(MESSAGE, U1)).code == 250
     assert running.children() == before

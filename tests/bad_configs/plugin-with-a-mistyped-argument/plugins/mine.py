@@ -1,0 +1,6 @@
+from policies import Evidence, Stage, Transaction, Verdict, policy, reject
+
+
+@policy(at=Stage.END_OF_DATA)
+def mine(tx: Transaction, evidence: Evidence, *, limit: int = 3) -> Verdict | None:
+    return reject("too-many-links", detial=str(limit))
