@@ -18,7 +18,9 @@ from gateway.config import RESERVED, Config, ConfigError, read_plugins
 from gateway.config.defaults import check_defaults
 from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
+from gateway.config.toml import toml_value
 from gateway.filesets import FileSets
+from gateway.fingerprint import fingerprint_of
 from gateway.joining import Joiner
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.plugins import Plugin, PluginError, Plugins, discover
@@ -155,7 +157,8 @@ def _policy(
 ) -> PolicySetting:
     policy = _load(where, plugins.policies[name])
     options = _options(where, section.options, policy.function, files, ("mode", "on_error"))
-    return PolicySetting(policy, options, section.mode == "enforce", section.on_error)
+    fingerprint = fingerprint_of(policy, options, toml_value)
+    return PolicySetting(policy, options, section.mode == "enforce", section.on_error, fingerprint)
 
 
 def read_policy_options(policy: Policy, values: Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Opinion:
 
     `exempted_by` is the policy that kept this one from being asked.
     `error` is how it failed, where that means nothing for the mail and so is no verdict.
+    `fingerprint` is that of the policy where it was asked and answered, and empty where what is said
+    here follows from a failure or an exemption.
     """
 
     verdict: Verdict | None
@@ -69,6 +71,7 @@ class Opinion:
     enforced: bool
     exempted_by: str | None = None
     error: str = ""
+    fingerprint: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """As the record has it (INTERFACE: Records, `opinions`)."""
@@ -88,6 +91,8 @@ class Opinion:
             record["detail"] = self.error
         if self.exempted_by is not None:
             record["exempted_by"] = self.exempted_by
+        if self.fingerprint:
+            record["fingerprint"] = self.fingerprint
         return record
 
 

@@ -6,8 +6,9 @@ ABOUT_POLICIES = """\
 Each of them is a file in [`policies/`](../policies) and could have been written by you
 ([writing-policies.md](writing-policies.md)). One that is not in `[policies] order` is not asked. Every policy
 takes `mode = "warn"`: it is asked and recorded, and the mail goes on. `sluicegate log` and `explain` then
-show what it would have done. `sluicegate replay` tries it on recorded mail, but for `header_sanity`, and for
-`attachments` where something is attached: they look at what a record does not have.
+show what it would have done. `sluicegate replay` tries it on recorded mail; `header_sanity`, and
+`attachments` where something is attached, only after they were in warn mode, for they look at what a
+record does not have.
 
 This page is generated from the source (`make docs`).
 """

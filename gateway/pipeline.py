@@ -14,6 +14,7 @@ from typing import Any
 from filters.base import Filter
 from filters.evidence import Evidence, Finding, Outcome, Skipped, Unavailable
 from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
+from gateway.fingerprint import Fingerprint
 from gateway.joining import THROWN, Answer, Joiner
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning
@@ -29,13 +30,15 @@ _MAX_TRACEBACK = 2000
 class PolicySetting:
     """A policy with the operator's options. A policy in `mode = "off"` has no setting at all.
 
-    `on_error` is what it means for the mail when the policy itself fails.
+    `on_error` is what it means for the mail when the policy itself fails. By its `fingerprint` one can
+    tell whether what it said is what it would say.
     """
 
     policy: Policy
     options: Mapping[str, Any] = field(default_factory=dict)
     enforced: bool = True
     on_error: Meaning = "tempfail"
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +239,9 @@ class Pipeline:
             elif setting.enforced:
                 self._defer(case, deferral, name, tx.stage)
             return None
-        case.opinions[name] = Opinion(verdict, tx.stage, setting.enforced)
+        case.opinions[name] = Opinion(
+            verdict, tx.stage, setting.enforced, fingerprint=setting.fingerprint.now
+        )
         return verdict
 
     @staticmethod

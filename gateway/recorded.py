@@ -1,4 +1,4 @@
-"""What policies and filters saw, rebuilt from a record of it.
+"""What policies and filters saw and said, rebuilt from a record of it.
 
 Nothing is made up: what a record does not have is there in name only, and whoever looks at it meets
 `NotRecorded`.
@@ -6,7 +6,7 @@ Nothing is made up: what a record does not have is there in name only, and whoev
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
@@ -20,6 +20,8 @@ from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
+from policies.effects import AddRecipient, Copy, Effect, HeaderField, Redirect, SubjectPrefix
+from policies.verdict import Decision, Verdict, discard, quarantine, reject, tempfail
 
 # What stands beside a finding's own fields (`Gathered.as_record`).
 _ABOUT: Final = frozenset({"source", "elapsed", "joined", "age", "unavailable", "skipped"})
@@ -162,6 +164,52 @@ def _from_text(kind: type[T], text: Any) -> T:
     return kind(text)  # type: ignore[call-arg]
 
 
+# By these a verdict has a reply.
+_REPLYING: Final[Mapping[Decision, Callable[..., Verdict]]] = {
+    Decision.REJECT: reject,
+    Decision.TEMPFAIL: tempfail,
+    Decision.QUARANTINE: quarantine,
+    Decision.DISCARD: discard,
+}
+
+
+def verdict(opinion: Mapping[str, Any]) -> Verdict | None:
+    """What a policy said, in either mode, but for the text of its reply. Raises NotRecorded."""
+    if opinion.get("verdict") is None:
+        return None
+    try:
+        decision, reason = Decision(opinion["verdict"].removeprefix("would-")), opinion["reason"]
+        spoken = {key: opinion[key] for key in ("code", "status") if key in opinion}
+        recipients = opinion.get("recipients")
+        return Verdict(
+            decision,
+            reason,
+            _REPLYING[decision](reason, **spoken).reply if decision in _REPLYING else None,
+            opinion["detail"],
+            tuple(map(_effect, opinion.get("effects", ()))),
+            frozenset(opinion.get("exempt_from", ())),
+            None if recipients is None else frozenset(map(parse_address, recipients)),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise NotRecorded(f"the opinion makes no sense: {error}") from None
+
+
+def _effect(recorded: Mapping[str, str]) -> Effect:
+    match Decision(recorded["effect"]):
+        case Decision.MARK:
+            return HeaderField(recorded["name"], recorded["value"])
+        case Decision.SUBJECT:
+            return SubjectPrefix(recorded["prefix"])
+        case Decision.REDIRECT:
+            return Redirect(parse_address(recorded["address"]))
+        case Decision.ADD_RECIPIENT:
+            return AddRecipient(parse_address(recorded["address"]))
+        case Decision.COPY:
+            return Copy()
+        case decision:
+            raise ValueError(f"{decision.value} is no effect")
+
+
 class Rebuilt:
     """One record's session, envelope and message, as far as it has them.
 
@@ -192,6 +240,18 @@ class Rebuilt:
         """Whether what was found out about a recipient need not be about the one in question."""
         is_message = self.last is Stage.END_OF_DATA
         return len(self.recipients) > 1 or (is_message and not self.has_all_recipients)
+
+    def opinion(self, policy: str, fingerprint: str) -> Verdict | None:
+        """What the policy with this fingerprint said then. Raises NotRecorded where another one did."""
+        recorded = self.record.opinions.get(policy, {})
+        if not fingerprint or recorded.get("fingerprint") != fingerprint:
+            raise NotRecorded("an opinion of this very policy")
+        return verdict(recorded)
+
+    def has_found(self, kind: type[Finding]) -> bool:
+        """Whether policies were told of it then."""
+        recorded = self.record.evidence.get(kind.__name__)
+        return recorded is not None and not recorded.keys() & {"unavailable", "skipped"}
 
     def transaction(
         self, stage: Stage, recipient: Path | None = None, recipients: Sequence[Path] | None = ()

@@ -2,7 +2,8 @@
 
 The policies run in the pipeline that judges live mail; only its filters answer from the record, and
 nobody is asked anything. What a record cannot tell is never guessed: a policy that would have to know
-it is in doubt, and so is the verdict, unless it is the same whatever that policy would have said.
+it says what it said then, if it is still the same. Else it is in doubt, and so is the verdict, unless it is
+the same whatever that policy would have said.
 """
 
 import enum
@@ -77,13 +78,17 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A record judged again. `why` says why it was skipped; `doubts` are about all its recipients."""
+    """A record judged again. `why` says why it was skipped; `doubts` are about all its recipients.
+
+    `recalled` are the policies that were not asked again: they said what they had said then.
+    """
 
     record: Record
     kind: Kind
     fates: tuple[Fate, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     why: str = ""
+    recalled: frozenset[str] = frozenset()
 
     @property
     def then(self) -> Outcome:
@@ -127,7 +132,8 @@ class Replay:
         kind = next(kind for kind in (Kind.FLIP, Kind.UNDETERMINED, Kind.UNCHANGED) if kind in kinds)
         if kind is not Kind.FLIP and _is_of_downstream(record):
             return Replayed(record, Kind.SKIPPED, why="refused by the downstream")
-        return Replayed(record, kind, tuple(fates), tuple(dict.fromkeys(self._hand.doubts)))
+        doubts = tuple(dict.fromkeys(self._hand.doubts))
+        return Replayed(record, kind, tuple(fates), doubts, recalled=frozenset(self._hand.recalled))
 
     def _groups(self, rebuilt: Rebuilt) -> "list[_Group]":
         """The recipients by their profiles: the sender would have to send to each group apart."""

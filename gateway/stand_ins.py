@@ -1,14 +1,14 @@
 """What stands in for filters and policies while recorded mail is judged again.
 
-Filters answer from the record in hand; a policy that would have to know what is not in it has no opinion,
-and that is noted as a doubt.
+Filters answer from the record in hand. A policy that would have to know what is not in it says what it said
+then, where that is recorded and it is the same policy; else it has no opinion, and that is noted as a doubt.
 """
 
 import copy
 from dataclasses import dataclass, replace
 
 from filters.base import Filter, FilterError, TooLarge
-from filters.evidence import Evidence, Finding, Skipped, Unavailable
+from filters.evidence import Evidence, Finding, Route, Skipped, Unavailable
 from filters.route import Routes
 from gateway.journal.record import Record
 from gateway.pipeline import FilterSetting, PolicySetting
@@ -28,18 +28,22 @@ class Doubt:
 
 
 class Hand:
-    """The record in hand: where filters find their answers, and doubts are noted."""
+    """The record in hand: where filters find their answers and policies their opinions; keeps the doubts.
+
+    `recalled` are the policies whose recorded opinion was taken.
+    """
 
     def __init__(self) -> None:
         self.rebuilt: Rebuilt
         # What policies see of it at the stage that is judged.
         self.shown: Transaction
         self.doubts: list[Doubt] = []
+        self.recalled: set[str] = set()
         self._lacking: dict[type[Finding], str] = {}
 
     def take(self, record: Record) -> Rebuilt:
         """The next record. Raises Unreadable."""
-        self.doubts, self._lacking = [], {}
+        self.doubts, self.recalled, self._lacking = [], set(), {}
         self.rebuilt = Rebuilt(record)
         return self.rebuilt
 
@@ -72,9 +76,30 @@ class Hand:
             if kind in evidence:
                 raise NotRecorded(cause)
 
+    def recall(self, setting: PolicySetting, evidence: Evidence) -> Verdict | None:
+        """What the policy said then. Raises NotRecorded where it need not say the same now."""
+        policy = setting.policy
+        said = self.rebuilt.opinion(policy.name, setting.fingerprint.now)
+        self._check_recipients(policy.stage)
+        for kind in policy.wants:
+            if kind in self._lacking or (kind not in evidence and self.rebuilt.has_found(kind)):
+                raise NotRecorded(f"{kind.__name__}: whether it was known then, is now another matter")
+        for kind in (*policy.needs, *policy.wants):
+            if kind is Route and evidence.get(kind) != outcome(kind, self.rebuilt.record.evidence):
+                raise NotRecorded("the relay table was another one")
+        self.recalled.add(policy.name)
+        return said
+
+    def _check_recipients(self, stage: Stage) -> None:
+        """Raises NotRecorded where the policy need not have been asked about these and no others."""
+        if stage is Stage.RCPT:
+            raise NotRecorded("envelope.recipients")
+        if stage is Stage.END_OF_DATA and self.shown.envelope.recipients != self.rebuilt.recipients:
+            raise NotRecorded("envelope.recipients")
+
 
 def asked_about(setting: PolicySetting, hand: Hand) -> PolicySetting:
-    """The policy, with no opinion and a doubt where it would have to know what is not recorded."""
+    """The policy; where it would have to know what is not recorded, what it said then, or a doubt."""
     policy = setting.policy
 
     def ask(_: Transaction, evidence: Evidence, **options: object) -> Verdict | None:
@@ -86,11 +111,15 @@ def asked_about(setting: PolicySetting, hand: Hand) -> PolicySetting:
         except (NotRecorded, Exception):
             if NotRecorded.latest is None:
                 raise
-        if NotRecorded.latest is None:
+        missing = NotRecorded.latest
+        if missing is None:
             return verdict
         # It may have caught that and made something of it: an exception or a verdict, it is a guess.
-        hand.doubts.append(Doubt(policy, str(NotRecorded.latest), setting.enforced))
-        return None
+        try:
+            return hand.recall(setting, evidence)
+        except NotRecorded:
+            hand.doubts.append(Doubt(policy, str(missing), setting.enforced))
+            return None
 
     adapted = copy.copy(policy)
     adapted.function = ask

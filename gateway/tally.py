@@ -17,7 +17,8 @@ class Tally:
     """Counts of records. With `policy` only its flips count, and only what is in doubt by it.
 
     `flips` is by outcome then and now, where `now` has all verdicts that are possible. `skipped` is by
-    cause, `doubts` by policy and what the record lacks for it.
+    cause, `doubts` by policy and what the record lacks for it, `recalled` by policy whose recorded opinion
+    was taken.
     """
 
     policy: str | None = None
@@ -30,6 +31,7 @@ class Tally:
     flips: Counter[tuple[Outcome, Outcome, frozenset[str]]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     doubts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    recalled: Counter[str] = field(default_factory=Counter)
 
     @property
     def judged(self) -> int:
@@ -40,6 +42,7 @@ class Tally:
         """Count one record. True if it is one to be listed: a flip, or undetermined."""
         self.records += 1
         self.doubts.update({(doubt.policy.name, doubt.cause) for doubt in replayed.doubts})
+        self.recalled.update(replayed.recalled)
         match replayed.kind:
             case Kind.SKIPPED:
                 self.skipped[replayed.why] += 1
@@ -89,6 +92,7 @@ class Tally:
                 {"records": number, "policy": policy, "lacks": cause}
                 for (policy, cause), number in self.doubts.most_common()
             ],
+            "recorded_opinions": dict(self.recalled.most_common()),
         }
 
 

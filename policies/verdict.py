@@ -34,6 +34,8 @@ class Decision(enum.Enum):
     ADD_RECIPIENT = "add-recipient"
 
 
+# What `reject` and `tempfail` say unless they are told otherwise.
+_USUAL = {Decision.REJECT: (550, "5.7.1"), Decision.TEMPFAIL: (451, "4.7.1")}
 # The class of reply codes each decision speaks with.
 _CLASSES = {Decision.REJECT: 5, Decision.TEMPFAIL: 4, Decision.QUARANTINE: 2, Decision.DISCARD: 2}
 _DECIDED = frozenset({Decision.ACCEPT, *_CLASSES})
@@ -126,8 +128,15 @@ class Verdict:
             raise ValueError(f"a refusal for some recipients is for end-of-data, not for {stage.value}")
 
     def as_record(self) -> dict[str, Any]:
-        """What the record says beside decision, reason and detail; empty for most."""
+        """What the record says beside decision, reason and detail; empty for most.
+
+        Code and status of a refusal only where they are not the usual ones.
+        """
         extra: dict[str, Any] = {}
+        if self.is_refusal and self.reply is not None:
+            spoken = self.reply.code, self.reply.status
+            if spoken != _USUAL[self.decision]:
+                extra["code"], extra["status"] = spoken
         if self.exempt_from:
             extra["exempt_from"] = sorted(self.exempt_from)
         if self.recipients is not None:

@@ -50,9 +50,18 @@ def reading_journal(config_file: Path) -> Iterator[Layout]:
 
     layout = Layout(Path(load(config_file).gateway.state_directory))
     try:
+        _check_directory(layout.state_directory)
         yield layout
     except JournalError as error:
         raise UnreadableJournal(str(error)) from error
+
+
+def _check_directory(directory: Path) -> None:
+    """Raises JournalError: without it, no gateway has ever written here, or another file was meant."""
+    try:
+        directory.stat()
+    except OSError as error:
+        raise JournalError(f"state_directory {directory} cannot be read: {error.strerror}") from None
 
 
 def json_line(line: bytes) -> bytes:

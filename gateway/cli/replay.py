@@ -52,8 +52,10 @@ def command(since: datetime, limit: int | None, policy: str | None, as_json: boo
     _check_policy(policy, assembly, tally)
     if as_json:
         _echo_json(tally.as_json())
-    else:
+    elif tally.records:
         _echo(tally)
+    else:
+        click.echo(f"no records since {since:%Y-%m-%dT%H:%M:%SZ} below {layout.state_directory}")
     return FLIPPED if tally.flipped else os.EX_OK
 
 
@@ -80,7 +82,7 @@ def _echo_json(value: dict[str, Any]) -> None:
 
 def _echo(tally: Tally) -> None:
     """The counts, then each flip."""
-    for rows in (_counts(tally), _changes(tally), _doubts(tally), _flips(tally)):
+    for rows in (_counts(tally), _changes(tally), _recalled(tally), _doubts(tally), _flips(tally)):
         table = list(rows)
         if table:
             echo_table(table)
@@ -109,6 +111,13 @@ def _changes(tally: Tally) -> Iterator[tuple[str, ...]]:
         yield "RECORDS", "VERDICT THEN", "VERDICT NOW"
     for (then, now, verdicts), number in tally.flips.most_common():
         yield str(number), _words(then), _words(now, verdicts)
+
+
+def _recalled(tally: Tally) -> Iterator[tuple[str, ...]]:
+    if tally.recalled:
+        yield "RECORDS", "RECORDED OPINION USED"
+    for policy, number in tally.recalled.most_common():
+        yield str(number), policy
 
 
 def _doubts(tally: Tally) -> Iterator[tuple[str, ...]]:

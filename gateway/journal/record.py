@@ -74,9 +74,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `stage` is where it was made, `spoken` where it was said to the client. `reverse_path` is `<>`
     for the null one and null before MAIL. `evidence` maps an evidence type to its fields with
     `source` and `elapsed`, or to `unavailable` or `skipped` with the cause. `opinions` maps a policy
-    to `verdict` (null for no opinion), `reason`, `detail`, `mode` and `stage`. `elapsed` is seconds
-    per stage. `profile` is the entry of a `[[profile]]` that named the recipient, null for the general
-    settings. `parameters` are those of MAIL, null before it. `answers_for_each` is whether the client
+    to `verdict` (null for no opinion), `reason`, `detail`, `mode`, `stage`, `fingerprint`. `elapsed` is
+    seconds per stage. `profile` is the entry of a `[[profile]]` that named the recipient, null for the
+    general settings. `parameters` are those of MAIL, null before it. `answers_for_each` is whether the client
     takes a reply for each recipient of a message, so that others may be in another record. `cut` is
     true where something in the record was shortened or respelled to be written at all.
     """

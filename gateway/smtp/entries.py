@@ -5,6 +5,7 @@ An entry is a mailbox (`sales@example.com`), all mailboxes of a domain (`@exampl
 CIDR notation; or any other text. Case does not matter. A domain may have either spelling (`idn`).
 """
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Set
@@ -27,13 +28,18 @@ class EntryError(ValueError):
 
 
 class Entries:
-    """An immutable set of entries, in lower case, and how they are found."""
+    """An immutable set of entries, in lower case, and how they are found.
 
-    __slots__ = ("_networks", "_spelled", "_written", "texts")
+    `digest` (SHA-256, hexadecimal) tells one list from another; it is another one in another order, too.
+    """
+
+    __slots__ = ("_networks", "_spelled", "_written", "digest", "texts")
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         """Raises EntryError for what is nearly a network, such as one with bits set behind its prefix."""
-        self.texts = frozenset(text.lower() for text in texts)
+        lowered = [text.lower() for text in texts]
+        self.texts = frozenset(lowered)
+        self.digest = hashlib.sha256("\n".join(lowered).encode("utf-8", "surrogatepass")).hexdigest()
         spelled = ((_spelled(text), text) for text in self.texts if not text.isascii())
         self._spelled = {name: text for name, text in spelled if name}
         written = {text: _parsed(text) for text in self.texts if _NETWORK.fullmatch(text)}

@@ -150,6 +150,7 @@ async def test_the_same_settings_flip_nothing(recorded: Gateway):
         "by_verdict": [],
         "not_judged": {"refused by the downstream": 1},
         "not_replayable": [],
+        "recorded_opinions": {},
     }
 
 
@@ -227,14 +228,115 @@ async def test_how_many_and_how_old_records_can_be_bounded(recorded: Gateway):
     assert replay_to_json(recorded, str(recorded.file))[1]["records"] == 8
 
 
+# Warn, replay, enforce
+
+
+LINKS = '''"""What no record has is looked at."""
+
+from policies import Evidence, FileSet, Stage, Transaction, Verdict, policy, reject
+
+
+@policy(at=Stage.END_OF_DATA)
+def links(
+    tx: Transaction, evidence: Evidence, *, most: int = 1, bad: FileSet = FileSet.of("http://bad.example/")
+) -> Verdict | None:
+    """Refuse many links, and bad ones."""
+    if found := bad & set(tx.message.urls):
+        return reject("bad-link", detail=" ".join(sorted(found)))
+    return reject("many-links", code=554) if len(tx.message.urls) > most else None
+'''
+TRIED = """order = ["recipients", "links"]
+directory = "{directory}/plugins"
+[policies.links]
+mode = "warn"
+bad = "{directory}/bad.txt"
+"""
+
+
+class Trying(Gateway):
+    """With a policy in warn mode that has a list."""
+
+    def configure(self, extra: str = "", port: int | None = None) -> None:
+        Process.configure(self, extra, port)
+        policies = TRIED.format(directory=self.directory)
+        self.file.write_text(self.file.read_text().replace('order = ["recipients"]\n', policies))
+
+    def enforcing(self, more: str = "") -> str:
+        """A configuration in which it is no warning any more; its file."""
+        file = self.directory / "new.toml"
+        file.write_text(self.file.read_text().replace('mode = "warn"\n', f'mode = "enforce"\n{more}'))
+        return str(file)
+
+
+@pytest.fixture
+async def tried(tmp_path: Path) -> AsyncIterator[Trying]:
+    """A gateway that has warned of some mail, and of other mail not."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "links.py").write_text(LINKS)
+    (tmp_path / "bad.txt").write_text("http://bad.example/\n")
+    async with FakeMTA() as mta:
+        with Trying(tmp_path, mta.address) as gateway:
+            for subject, body in (
+                ("none", "Hello"),
+                ("one", "http://good.example/"),
+                ("two", "http://good.example/ http://better.example/"),
+                ("bad", "http://bad.example/"),
+            ):
+                async with Client(gateway.port) as client:
+                    await client.open(U1)
+                    reply = await client.data(f"Subject: {subject}\r\n\r\n{body}\r\n".encode())
+                    assert reply.code == 250
+            yield gateway
+
+
+async def test_what_a_warning_said_is_what_would_be_refused(tried: Trying):
+    lines, counts = replay_to_json(tried, tried.enforcing())
+    assert {line["subject"]: line["now"][0]["reason"] for line in lines} == {
+        "two": "many-links",
+        "bad": "bad-link",
+    }
+    assert (counts["flips"], counts["unchanged"], counts["undetermined"]) == (2, 2, 0)
+    assert (counts["recorded_opinions"], counts["not_replayable"]) == ({"links": 4}, [])
+    result = replay(tried, tried.enforcing())
+    assert "RECORDS  RECORDED OPINION USED\n4        links\n" in result.stdout
+    assert "rejected: bad-link, by links" in result.stdout
+
+
+@pytest.mark.parametrize("change", ["option", "source", "list"])
+async def test_of_another_policy_nobody_knows_what_it_would_say(tried: Trying, change: str):
+    settings = tried.enforcing("most = 2\n" if change == "option" else "")
+    if change == "source":
+        (tried.directory / "plugins" / "links.py").write_text(LINKS.replace("> most", ">= most"))
+    elif change == "list":
+        (tried.directory / "bad.txt").write_text("http://bad.example/\nhttp://worse.example/\n")
+    _, counts = replay_to_json(tried, settings)
+    assert (counts["flips"], counts["undetermined"], counts["recorded_opinions"]) == (0, 4, {})
+    assert counts["not_replayable"] == [{"records": 4, "policy": "links", "lacks": "message.urls"}]
+
+
 # Without a gateway
 
 
-def test_an_empty_journal_flips_nothing(tmp_path: Path):
+def test_an_empty_journal_is_said_to_be_empty(tmp_path: Path):
     gateway = Process(tmp_path, "127.0.0.1:10025")
     gateway.configure()
-    result = sluicegate(tmp_path, "replay", "--config", "sluicegate.toml")
-    assert (result.returncode, result.stdout.split()[:2]) == (os.EX_OK, ["records", "0"])
+    (tmp_path / "state").mkdir()
+    arguments = ("replay", "--config", "sluicegate.toml", "--since", "2026-01-02T03:04:05Z")
+    result = sluicegate(tmp_path, *arguments)
+    said = f"no records since 2026-01-02T03:04:05Z below {tmp_path / 'state'}\n"
+    assert (result.returncode, result.stdout) == (os.EX_OK, said)
+    counts = json.loads(sluicegate(tmp_path, *arguments, "--json").stdout)
+    assert (counts["result"], counts["records"]) == ("summary", 0)
+
+
+@pytest.mark.parametrize("command", [["replay"], ["log"], ["explain", "7K3F-Q2MD"]], ids=" ".join)
+def test_a_state_directory_that_is_not_there_is_an_error(tmp_path: Path, command: list[str]):
+    gateway = Process(tmp_path, "127.0.0.1:10025")
+    gateway.configure()
+    result = sluicegate(tmp_path, *command, "--config", "sluicegate.toml")
+    problem = f"state_directory {tmp_path / 'state'} cannot be read: No such file or directory"
+    assert (result.returncode, result.stdout) == (os.EX_IOERR, "")
+    assert result.stderr == f"Error: {problem}\n"
 
 
 def test_an_old_refusal_would_go_on(tmp_path: Path):

@@ -1,4 +1,7 @@
-"""Invariant: replaying records by the settings that made them flips nothing, and leaves nothing in doubt."""
+"""Invariant: replaying records by the settings that made them flips nothing, and leaves nothing in doubt.
+
+Not even by policies that look at what no record has, for they are known to be the same.
+"""
 
 import asyncio
 import tempfile
@@ -21,6 +24,7 @@ from filters.evidence import (
     Unavailable,
     VirusReport,
 )
+from gateway.fingerprint import Fingerprint
 from gateway.journal.record import Record, decode, encode
 from gateway.pipeline import FilterSetting, PolicySetting
 from gateway.replay import Kind, Replay
@@ -67,7 +71,8 @@ FOUND: list[Outcome] = [
 class Whim:
     """A policy that answers by all it sees, as if by chance.
 
-    `failing` ones raise an exception, and those that `count` look at all recipients.
+    `failing` ones raise an exception, those that `count` look at all recipients, and those that `read`
+    at the content, which no record has.
     """
 
     stage: Stage
@@ -78,6 +83,7 @@ class Whim:
     enforced: bool
     failing: bool
     counts: bool
+    reads: bool
 
     def __call__(self, tx: Transaction, evidence: Evidence) -> Verdict | None:
         seen: list[object] = [self.salt, tx.session, *(evidence[need] for need in self.needs)]
@@ -88,6 +94,8 @@ class Whim:
             seen += [tx.envelope.reverse_path, tx.envelope.recipient, sorted(tx.envelope.parameters.items())]
         if tx.message is not None:
             seen += [tx.message.size, tx.message.digest]
+            if self.reads:
+                seen.append(tx.message.content)
             if self.counts:
                 seen.append(tx.envelope.recipients)
             seen += [(tx.message.header(name), tx.message.headers(name)) for name in self.names]
@@ -101,6 +109,7 @@ class Whim:
 @st.composite
 def whims(draw: st.DrawFn) -> Whim:
     stage = draw(st.sampled_from([*Stage, Stage.END_OF_DATA]))
+    failing = draw(st.sampled_from([True, False, False, False, False]))
     needs = draw(st.lists(st.sampled_from(NEEDS[stage]), unique=True)) if stage in NEEDS else []
     wants = draw(st.lists(st.sampled_from(NEEDS[stage]), unique=True)) if stage in NEEDS else []
     names = draw(st.lists(st.sampled_from(["Subject", "List-Id", "X-Not-There", "FROM"]), max_size=3))
@@ -111,8 +120,10 @@ def whims(draw: st.DrawFn) -> Whim:
         tuple(names),
         draw(st.integers(0, 1000)),
         draw(st.sampled_from([True, True, False])),
-        draw(st.sampled_from([True, False, False, False, False])),
+        failing,
         draw(st.booleans()),
+        # How a policy failed is no opinion, and not recalled.
+        not failing and draw(st.booleans()),
     )
 
 
@@ -121,7 +132,8 @@ def setting(number: int, whim: Whim) -> PolicySetting:
         return whim(tx, evidence)
 
     function.__name__ = f"whim_{number}"
-    return PolicySetting(Policy(function, whim.stage, whim.needs, whim.wants), enforced=whim.enforced)
+    policy = Policy(function, whim.stage, whim.needs, whim.wants)
+    return PolicySetting(policy, enforced=whim.enforced, fingerprint=Fingerprint(f"version-{number}"))
 
 
 def answering(kind: type[Finding], found: Outcome, at: Stage) -> Filter:
@@ -230,9 +242,10 @@ async def assert_unchanged(replay: Replay, record: Record) -> None:
         # Whoever takes a reply for each recipient may have had others, and nobody else may.
         assert record.answers_for_each
         causes = {doubt.cause for doubt in replayed.doubts if doubt.enforced}
-        assert "envelope.recipients" in causes
+        unknown = {"envelope.recipients", "message.content"}
+        assert causes & unknown
         # Where one policy is in doubt, later ones are asked that were not then, nor what they want to know.
-        assert all(cause.endswith("no filter was asked for it") for cause in causes - {"envelope.recipients"})
+        assert all(cause.endswith("no filter was asked for it") for cause in causes - unknown)
         return
     assert replayed.kind is not Kind.UNDETERMINED, (record, replayed)
     for fate in replayed.fates:
