@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import child
+from gateway.journal.tracebacks import place
 from tests.client import Client
 from tests.fakes.mta import FakeMTA
 from tests.supervisor.watched import U1, Watched, content, in_the_middle
@@ -140,4 +141,6 @@ async def test_a_policy_that_ends_its_worker_is_named_and_others_are_unharmed(
     assert (record["reverse_path"], record["recipients"]) == ("s@a.example", [U1])
     assert record["client"]["helo"] == "c.example"
     assert all(word in record["detail"] for word in words), record["detail"]
+    # Whoever has it explained is led to the policy's own line.
+    assert (place(record["detail"]) or "").endswith(words[1])
     assert len(mta.messages) == 1
