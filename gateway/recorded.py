@@ -205,7 +205,7 @@ def _effect(recorded: Mapping[str, str]) -> Effect:
         case Decision.ADD_RECIPIENT:
             return AddRecipient(parse_address(recorded["address"]))
         case Decision.COPY:
-            return Copy()
+            return Copy(recorded["reason"])
         case decision:
             raise ValueError(f"{decision.value} is no effect")
 
