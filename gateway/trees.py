@@ -68,9 +68,9 @@ class Tree:
         """
         below, above = node, self.parent(node)
         while above is not None:
-            if isinstance(above, _SCOPES):
-                # It is raised where that is called.
-                return not any(self._may_catch(each, errors) for each in self.nodes)
+            # It is raised where that is called.
+            if isinstance(above, _SCOPES) and any(self._may_catch(each, errors) for each in self.nodes):
+                return False
             if self._may_catch(above, errors) and below in above.body:  # type: ignore[attr-defined]
                 return False
             if isinstance(above, _TESTS) and below is not above.test and self._is_fixed(above.test):

@@ -187,6 +187,8 @@ def test_a_certain_mistake_is_refused_with_its_line(body: str, settings: dict[st
         ("if TYPE_CHECKING:\n    reveal_type(tx)", {}),
         ("if not TYPE_CHECKING:\n    pass\nelse:\n    reveal_type(tx)", {}),
         ("return TYPE_CHECKING and limmit", {}),
+        ("if TYPE_CHECKING:\n    any(limmit for _ in ())", {}),
+        ("if TYPE_CHECKING:\n    def inner():\n        return limmit", {}),
         ("return limmit if TYPE_CHECKING else 0", {}),
         ("import sys\nif sys.version_info < (3,):\n    unicode", {}),
         ("import sys as s\nif s.platform == 'win32':\n    limmit", {}),
