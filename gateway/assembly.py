@@ -20,10 +20,10 @@ from gateway.config.options import OptionError, meant, options_of, read_options
 from gateway.config.schema import FilterSection, PoliciesSection, PolicySection, ProfileSection
 from gateway.config.toml import toml_value
 from gateway.filesets import FileSets
-from gateway.fingerprint import fingerprint_of
 from gateway.joining import Joiner
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
-from gateway.plugins import Plugin, PluginError, Plugins, discover
+from gateway.plugins.discovery import Plugin, PluginError, Plugins, discover
+from gateway.plugins.fingerprint import fingerprint_of
 from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Destination, Router
 from gateway.smtp.endpoint import Endpoint

@@ -19,7 +19,7 @@ import structlog
 
 from gateway import bulletin
 from gateway.config import Config
-from gateway.ledger import Counter
+from gateway.metrics.ledger import Counter
 from gateway.postmortem import record_death
 from gateway.roles import briefing
 from gateway.roles.control import READY, REFUSED, UNWELL

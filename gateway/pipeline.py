@@ -14,8 +14,8 @@ from typing import Any
 from filters.base import Filter
 from filters.evidence import Evidence, Finding, Outcome, Skipped, Unavailable
 from gateway.casefile import CaseFile, Gathered, Judgement, Opinion
-from gateway.fingerprint import Fingerprint
 from gateway.joining import THROWN, Answer, Joiner
+from gateway.plugins.fingerprint import Fingerprint
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning
 from gateway.watch import Caller, Interrupted, Plainly

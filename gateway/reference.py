@@ -26,7 +26,7 @@ from gateway.config.schema import (
 )
 from gateway.config.toml import toml_value
 from gateway.guide import ABOUT_POLICIES, HEADER_RULES, ORDER_OF_POLICIES
-from gateway.plugins import discover
+from gateway.plugins.discovery import discover
 from policies.policy import Policy
 from policies.verdict import TEXTS
 

@@ -20,11 +20,11 @@ from gateway import bulletin
 from gateway.child import Child, Seat, StartError
 from gateway.config import Config, ConfigError, load, read_plugins
 from gateway.journal.layout import Layout
-from gateway.ledger import Counter, Ledger, Tally
 from gateway.listening import bind
+from gateway.metrics.ledger import Counter, Ledger, Tally
+from gateway.plugins.sources import Watch
 from gateway.proxy.admission import share_memory
-from gateway.quarantine import quarantine_directory
-from gateway.sources import Watch
+from gateway.quarantine.store import quarantine_directory
 from gateway.spool import content_directory
 
 # Of each worker: its own, and its successor's.

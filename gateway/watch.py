@@ -20,7 +20,7 @@ import structlog
 from filters.evidence import Evidence
 from gateway.bulletin import Bulletin
 from gateway.casefile import Gathered
-from gateway.ledger import Counter
+from gateway.metrics.ledger import Counter
 from gateway.smtp.transaction import Transaction
 from policies.policy import Policy
 from policies.verdict import Verdict

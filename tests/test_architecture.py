@@ -32,7 +32,7 @@ ADAPTERS = {
     "aiospamc": {"filters/spamassassin.py"},
     "pyclamd": {"filters/clamav.py"},
     "h11": {"filters/rspamd.py"},
-    "pytest": {"filters/testing/", "gateway/fixtures.py"},
+    "pytest": {"filters/testing/", "gateway/plugins/fixtures.py"},
     "dns": {"filters/resolver.py"},
     "libarchive": {"filters/sandbox/archives.py"},
     "magic": {"filters/sandbox/true_types.py"},
@@ -41,7 +41,7 @@ ADAPTERS = {
     "click": {"gateway/cli/"},
     "rich": {"gateway/cli/"},
     "uvloop": {"gateway/loop.py"},
-    "prometheus_client": {"gateway/metrics.py"},
+    "prometheus_client": {"gateway/metrics/exposition.py"},
 }
 # Checks the types of what was parsed, wherever that came from.
 COMMON = {"msgspec"}
@@ -58,7 +58,7 @@ READERS_OF_CONFIGURATION = (
     "gateway.reference",
     "gateway.supervisor",
     "gateway.listening",
-    "gateway.fixtures",
+    "gateway.plugins.fixtures",
 )
 
 MAX_FILE_LINES = 450

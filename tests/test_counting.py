@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway.counting import CountingWriter
 from gateway.journal.record import Record
 from gateway.journal.writer import JournalFull
-from gateway.ledger import Ledger, Tally, totals
+from gateway.metrics.counting import CountingWriter
+from gateway.metrics.ledger import Ledger, Tally, totals
 from tests.journal.records import make_record
 
 FINDINGS = {

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import fingerprint
 from gateway.assembly import Assembly, assemble
 from gateway.config import load
 from gateway.config.toml import toml_value
-from gateway.fingerprint import Fingerprint, fingerprint_of
+from gateway.plugins import fingerprint
+from gateway.plugins.fingerprint import Fingerprint, fingerprint_of
 from policies.spam import spam
 
 OWN = '''"""A policy with all kinds of options, and a helper."""

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from gateway.ledger import Ledger, Tally, totals
+from gateway.metrics.ledger import Ledger, Tally, totals
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.quarantine import CannotKeep, Entry, Quarantine
+from gateway.quarantine.store import CannotKeep, Entry, Quarantine
 
 CHUNKS = (b"Subject: x\r\n", b"\r\n", b"\x00\xff\r\n")
 

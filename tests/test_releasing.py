@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.quarantine import Entry, Quarantine
+from gateway.quarantine.releasing import Outcome, Releaser
+from gateway.quarantine.store import Entry, Quarantine
 from gateway.relay.router import Router
-from gateway.releasing import Outcome, Releaser
 from gateway.smtp.address import parse_address
 from tests.fakes.mta import FakeMTA, accept, drop, hang, say
 from tests.proxy.running import destination

@@ -9,7 +9,7 @@ import structlog
 
 from gateway import bulletin
 from gateway.bulletin import Bulletin
-from gateway.ledger import Ledger, Tally, totals
+from gateway.metrics.ledger import Ledger, Tally, totals
 from gateway.watch import INTERVAL, Interrupted, Watch
 from policies import Stage, Verdict, accept, policy, reject
 from policies.testing import evidence, transaction

@@ -15,8 +15,8 @@ from gateway.assembly import Assembly, assemble
 from gateway.cli.common import config_option, echo_table
 from gateway.config import load, read_plugins
 from gateway.effective import effective
+from gateway.plugins.review import can_discard
 from gateway.relay.client import DownstreamError, connect
-from gateway.review import can_discard
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
 

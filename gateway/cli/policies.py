@@ -13,7 +13,7 @@ from gateway.config import Config, ConfigError, load
 from gateway.config.options import OptionError, describe, options_of
 from gateway.config.schema import PolicySection
 from gateway.config.toml import toml_value
-from gateway.plugins import PluginError, Plugins
+from gateway.plugins.discovery import PluginError, Plugins
 from policies.policy import Policy
 
 

@@ -12,8 +12,8 @@ from filters.route import Routes
 from gateway.assembly import find_plugins
 from gateway.cli.common import config_option, policy_directory
 from gateway.config import RESERVED, load
-from gateway.plugins import Plugins, discover
-from gateway.scaffold import ScaffoldError, scaffold
+from gateway.plugins.discovery import Plugins, discover
+from gateway.plugins.scaffold import ScaffoldError, scaffold
 from policies import Stage
 
 _KINDS: dict[str, type[Finding]] = {

@@ -16,7 +16,7 @@ _OPTIONS = [
     "-m",
     "pytest",
     "-p",
-    "gateway.fixtures",
+    "gateway.plugins.fixtures",
     # The directory is the gateway's to read: nothing is left in it.
     "-p",
     "no:cacheprovider",

@@ -16,8 +16,8 @@ from gateway.cli.common import MailboxType, config_option, echo_table
 from gateway.cli.records import Since, json_line
 from gateway.config import Config, load
 from gateway.journal.record import timestamp
-from gateway.quarantine import Entry, Quarantine, quarantine_directory
-from gateway.releasing import Releaser
+from gateway.quarantine.releasing import Releaser
+from gateway.quarantine.store import Entry, Quarantine, quarantine_directory
 from gateway.smtp.address import Path as Mailbox
 
 _HEADINGS = ("TIME", "REFERENCE", "REASON", "POLICY", "CLIENT", "SENDER", "RECIPIENTS", "KEPT", "SUBJECT")

@@ -18,8 +18,8 @@ from gateway.config import load
 from gateway.journal.record import Record, decode
 from gateway.journal.search import Query, search_lines
 from gateway.log import configure_logging
-from gateway.replay import GOES_ON, Outcome, Replay, Replayed
-from gateway.tally import Tally, is_of, line_of
+from gateway.replay.replaying import GOES_ON, Outcome, Replay, Replayed
+from gateway.replay.tally import Tally, is_of, line_of
 
 FLIPPED = 1
 

@@ -23,11 +23,11 @@ from gateway.config.schema import (
     ProfileSection,
     RelaySection,
 )
+from gateway.plugins.sources import SourcesError, read_sources
 from gateway.smtp.domains import check_domains
 from gateway.smtp.endpoint import Endpoint, Inherited, parse_listener
 from gateway.smtp.mailboxes import check_mailboxes
 from gateway.smtp.networks import Networks
-from gateway.sources import SourcesError, read_sources
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.sources import Source
+from gateway.plugins.sources import Source
 from gateway.terms import Encrypt, Identify, Meaning, Speak
 
 Seconds = Annotated[float, Meta(gt=0)]

@@ -19,7 +19,7 @@ from gateway.profiles import Profile
 from gateway.proxy.addressing import Addressing, AddressingError, address, recipients_of
 from gateway.proxy.handover import Handover
 from gateway.proxy.service import Service
-from gateway.quarantine import CannotKeep, entry_for
+from gateway.quarantine.store import CannotKeep, entry_for
 from gateway.recorder import Event, only
 from gateway.relay.answers import as_spoken, verdict_of_failure, verdict_of_refusal
 from gateway.relay.client import DownstreamError

@@ -7,7 +7,7 @@ from gateway.pipeline import Pipeline
 from gateway.profiles import Profiles
 from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors
-from gateway.quarantine import Quarantine
+from gateway.quarantine.store import Quarantine
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config import Config, parse
-from gateway.sources import Source
+from gateway.plugins.sources import Source
 
 # JSON has no NUL in it.
 END = b"\0"

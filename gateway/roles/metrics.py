@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from gateway.metrics import Exposition
+from gateway.metrics.exposition import Exposition
 from gateway.roles.control import Control
 
 

@@ -17,19 +17,19 @@ from gateway.assembly import Assembly, assemble
 from gateway.bulletin import Bulletin
 from gateway.config import Config, ConfigError
 from gateway.config.schema import GatewaySection, ListenerSection
-from gateway.counting import CountingWriter
 from gateway.joining import THROWN
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
-from gateway.ledger import Tally
 from gateway.listening import cannot_listen
+from gateway.metrics.counting import CountingWriter
+from gateway.metrics.ledger import Tally
 from gateway.pipeline import FilterSetting
 from gateway.proxy.admission import Admission, ConnectionCounts
 from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors, backlog_within
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
-from gateway.quarantine import Quarantine, quarantine_directory
+from gateway.quarantine.store import Quarantine, quarantine_directory
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities
 from gateway.relay.pool import Pool

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from gateway.scaffold import ScaffoldError, scaffold
+from gateway.plugins.scaffold import ScaffoldError, scaffold
 from policies import Stage
 from tests.config.command import ROOT, sluicegate
 

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from gateway.quarantine import Entry, Quarantine, quarantine_directory
+from gateway.quarantine.store import Entry, Quarantine, quarantine_directory
 from tests.config.command import sluicegate
 from tests.fakes.mta import FakeMTA, say
 

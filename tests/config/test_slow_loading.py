@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import check_config, main
-from gateway.modules import PREFIX
+from gateway.plugins.modules import PREFIX
 
 # Goes on once it has been complained about.
 SLOW = """\

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.modules import Modules
+from gateway.plugins.modules import Modules
 
 
 @pytest.fixture(autouse=True)

@@ -118,14 +118,14 @@ def test_a_message_comes_from_a_file_beside_the_test(eml: ReadMessage):
 
 
 def test_nothing_of_ours_is_imported_before_it_is_asked_for():
-    code = "import gateway.fixtures, sys; print(*sys.modules)"
+    code = "import gateway.plugins.fixtures, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     ours = {name for name in loaded.split() if name.partition(".")[0] in {"gateway", "filters", "policies"}}
-    assert ours == {"gateway", "gateway.fixtures"}
+    assert ours == {"gateway", "gateway.plugins", "gateway.plugins.fixtures"}
     assert "msgspec" not in loaded.split()
 
 
-@pytest.mark.parametrize("given", [[], ["-p", "gateway.fixtures"], ["--rootdir=/"]])
+@pytest.mark.parametrize("given", [[], ["-p", "gateway.plugins.fixtures"], ["--rootdir=/"]])
 def test_pytest_has_them_wherever_this_is_installed(given: list[str], tmp_path: Path):
     (tmp_path / "mine.py").write_text("mine = 1\n")
     (tmp_path / "test_x.py").write_text("from mine import mine\ndef test_x(judge, eml): assert mine\n")

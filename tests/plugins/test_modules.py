@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.modules import PREFIX, Modules
-from gateway.plugins import PluginError, discover
-from gateway.sources import Source, read_sources
+from gateway.plugins.discovery import PluginError, discover
+from gateway.plugins.modules import PREFIX, Modules
+from gateway.plugins.sources import Source, read_sources
 from policies.testing import evidence, transaction
 
 POLICY = """\

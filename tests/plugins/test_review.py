@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.modules import Modules
-from gateway.plugins import POLICIES, PluginError, discover
-from gateway.review import can_discard, review
-from gateway.sources import Source
+from gateway.plugins.discovery import POLICIES, PluginError, discover
+from gateway.plugins.modules import Modules
+from gateway.plugins.review import can_discard, review
+from gateway.plugins.sources import Source
 from policies import Policy
 
 HEAD = """\

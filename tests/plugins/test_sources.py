@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sources import MAX_FILE_SIZE, MAX_FILES, SourcesError, Watch, read_sources
+from gateway.plugins.sources import MAX_FILE_SIZE, MAX_FILES, SourcesError, Watch, read_sources
 
 
 def write(directory: Path, **files: str) -> None:

@@ -19,7 +19,7 @@ from gateway.profiles import Profile, Profiles
 from gateway.proxy.admission import Admission, ConnectionCounts, share_memory
 from gateway.proxy.server import Server
 from gateway.proxy.service import Service
-from gateway.quarantine import Quarantine, quarantine_directory
+from gateway.quarantine.store import Quarantine, quarantine_directory
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Offer
 from gateway.relay.pool import Pool

@@ -12,7 +12,7 @@ from gateway.journal.record import ClientRecord, MessageRecord, Record, decode, 
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Destination, Router
-from gateway.replay import Replay, Replayed
+from gateway.replay.replaying import Replay, Replayed
 from gateway.smtp.endpoint import Endpoint
 from gateway.smtp.transaction import Stage, Transaction
 from gateway.terms import Meaning

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.answers import EVERYTHING, possible_answers
-from gateway.plugins import discover
-from gateway.sources import read_sources
+from gateway.plugins.discovery import discover
+from gateway.plugins.sources import read_sources
+from gateway.replay.answers import EVERYTHING, possible_answers
 from policies.blocklist import blocklist
 from policies.spam import spam
 from policies.verdict import Decision

@@ -8,14 +8,14 @@ import pytest
 
 from filters.evidence import Evidence, Finding, Route, SpamReport, VirusReport
 from gateway.casefile import Opinion
-from gateway.fingerprint import Fingerprint
 from gateway.journal.record import Record
 from gateway.pipeline import PolicySetting
+from gateway.plugins.fingerprint import Fingerprint
 from gateway.profiles import Profile, Profiles
-from gateway.recorded import NotRecorded, verdict
-from gateway.replay import Kind
+from gateway.replay.recorded import NotRecorded, verdict
+from gateway.replay.replaying import Kind
+from gateway.replay.tally import Tally
 from gateway.smtp.transaction import Stage, Transaction
-from gateway.tally import Tally
 from policies import (
     Verdict,
     accept,

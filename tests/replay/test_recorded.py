@@ -8,7 +8,7 @@ import pytest
 
 from filters.evidence import Finding, Listings, Skipped, SpamReport, Unavailable, VirusReport
 from gateway.journal.record import ClientRecord, MessageRecord, decode, encode
-from gateway.recorded import NotRecorded, Rebuilt, RecordedMessage, outcome
+from gateway.replay.recorded import NotRecorded, Rebuilt, RecordedMessage, outcome
 from gateway.smtp.address import parse_address
 from gateway.smtp.session import TLS
 from gateway.smtp.transaction import Stage

@@ -7,7 +7,7 @@ import pytest
 from filters.evidence import Evidence
 from gateway.journal.record import Record
 from gateway.profiles import Profile, Profiles
-from gateway.replay import GOES_ON, Kind
+from gateway.replay.replaying import GOES_ON, Kind
 from gateway.smtp.transaction import Stage, Transaction
 from policies import accept, policy, reject, tempfail
 from policies.blocklist import blocklist

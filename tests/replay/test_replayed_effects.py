@@ -6,7 +6,7 @@ import pytest
 
 from filters.evidence import Evidence
 from gateway.journal.record import Record
-from gateway.replay import Kind
+from gateway.replay.replaying import Kind
 from gateway.smtp.transaction import Stage, Transaction
 from policies import accept, add_recipient, discard, mark, policy, quarantine, redirect, reject, subject
 from policies.recipients import recipients

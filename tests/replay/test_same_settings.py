@@ -24,10 +24,10 @@ from filters.evidence import (
     Unavailable,
     VirusReport,
 )
-from gateway.fingerprint import Fingerprint
 from gateway.journal.record import Record, decode, encode
 from gateway.pipeline import FilterSetting, PolicySetting
-from gateway.replay import Kind, Replay
+from gateway.plugins.fingerprint import Fingerprint
+from gateway.replay.replaying import Kind, Replay
 from gateway.smtp.transaction import Stage, Transaction
 from policies.policy import Policy
 from policies.verdict import (

@@ -1,6 +1,6 @@
 """The counts of a replay."""
 
-from gateway.tally import Tally
+from gateway.replay.tally import Tally
 from policies.spam import spam
 from policies.virus import virus
 from tests.replay.judging import CLEAN, judge, record, setting, spam_report

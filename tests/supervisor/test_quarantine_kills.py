@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from gateway.quarantine import Entry, Quarantine, quarantine_directory
+from gateway.quarantine.store import Entry, Quarantine, quarantine_directory
 from tests.client import Client
 from tests.fakes.mta import FakeMTA
 from tests.supervisor.process import Process

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.evidence import Finding
+from gateway.plugins.sources import is_for_tests
 from gateway.smtp.transaction import Stage
-from gateway.sources import is_for_tests
 
 
 class ScaffoldError(ValueError):

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.replay import Fate, Kind, Outcome, Replayed
+from gateway.replay.replaying import Fate, Kind, Outcome, Replayed
 
 
 def is_of(replayed: Replayed, fate: Fate, policy: str | None) -> bool:

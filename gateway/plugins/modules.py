@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 
-from gateway.sources import Source
+from gateway.plugins.sources import Source
 
 # In front of a file's name: what other modules of the process are called like it stay what they are.
 PREFIX = "sluicegate_plugin_"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway import __version__
-from gateway.modules import PREFIX
+from gateway.plugins.modules import PREFIX
 from gateway.smtp.entries import FileSet
 from policies.policy import Policy
 

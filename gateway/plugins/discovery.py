@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 
 from filters.base import Filter
 from filters.evidence import Finding
-from gateway.modules import Modules
-from gateway.review import replaced, review
-from gateway.sources import Source
+from gateway.plugins.modules import Modules
+from gateway.plugins.review import replaced, review
+from gateway.plugins.sources import Source
 from policies.policy import Policy, PolicyError
 
 FILTERS = "sluicegate.filters"

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from gateway.quarantine import Entry, Quarantine
+from gateway.quarantine.store import Entry, Quarantine
 from gateway.relay.client import DownstreamError
 from gateway.relay.delivery import Delivery
 from gateway.relay.pool import Pool

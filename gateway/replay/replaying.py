@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.answers import possible_answers
 from gateway.casefile import CaseFile, Judgement
 from gateway.journal.record import Record
 from gateway.profiles import Profile, Profiles
 from gateway.proxy.addressing import AddressingError, address
-from gateway.recorded import Rebuilt, Unreadable
 from gateway.recorder import VERDICTS
 from gateway.relay.router import Router
+from gateway.replay.answers import possible_answers
+from gateway.replay.recorded import Rebuilt, Unreadable
+from gateway.replay.stand_ins import Doubt, Hand, answering, asked_about
 from gateway.smtp.address import Path
 from gateway.smtp.transaction import Stage
-from gateway.stand_ins import Doubt, Hand, answering, asked_about
 from policies.verdict import Decision, reject, tempfail
 
 # What a message meets beyond the last stage that its record knows of, nobody can say.

@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFam
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import Collector
 
-from gateway.ledger import totals
+from gateway.metrics.ledger import totals
 
 # Name in the ledger -> what it is, and its labels in the ledger's order.
 _COUNTERS = {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gateway.journal.record import Record
-from gateway.ledger import Counter
+from gateway.metrics.ledger import Counter
 from gateway.recorder import RecordWriter
 
 

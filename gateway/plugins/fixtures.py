@@ -58,7 +58,7 @@ def _judge(
     from filters.evidence import Evidence
     from gateway.assembly import read_policy_options
     from gateway.config import ConfigError
-    from gateway.review import review
+    from gateway.plugins.review import review
 
     for problem in review(policy):
         pytest.fail(problem, pytrace=False)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import policies
-from gateway.modules import PREFIX
-from gateway.trees import Tree, codes, parsed
+from gateway.plugins.modules import PREFIX
+from gateway.plugins.trees import Tree, codes, parsed
 from policies.verdict import Verdict
 
 # Who uses one of these may bind names that nobody sees.

@@ -16,14 +16,14 @@ from typing import Any
 import policies
 from filters.base import Filter
 from filters.evidence import Finding
-from gateway.modules import PREFIX
-from gateway.slips import bad_verdicts, unknown_names
+from gateway.plugins.modules import PREFIX
+from gateway.plugins.slips import bad_verdicts, unknown_names
+from gateway.plugins.trees import Tree, parsed
 from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
-from gateway.trees import Tree, parsed
 from policies.policy import Policy
 
 _LATE = frozenset({Stage.MAIL, Stage.RCPT, Stage.END_OF_DATA})

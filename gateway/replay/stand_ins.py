@@ -12,7 +12,7 @@ from filters.evidence import Evidence, Finding, Route, Skipped, Unavailable
 from filters.route import Routes
 from gateway.journal.record import Record
 from gateway.pipeline import FilterSetting, PolicySetting
-from gateway.recorded import NotRecorded, Rebuilt, outcome
+from gateway.replay.recorded import NotRecorded, Rebuilt, outcome
 from gateway.smtp.transaction import Stage, Transaction
 from policies.policy import Policy
 from policies.verdict import Verdict
