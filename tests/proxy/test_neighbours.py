@@ -87,10 +87,12 @@ def scanner(request: pytest.FixtureRequest) -> Scanner:
 
 @pytest.fixture
 async def daemon(scanner: Scanner) -> AsyncIterator[FakeServer]:
+    gc.freeze()
     async with scanner.fake() as fake:
         yield fake
     # A forgotten socket warns when it is collected, and a warning fails the test.
     gc.collect()
+    gc.unfreeze()
 
 
 async def deliver(running: RunningGateway, content: bytes = MESSAGE) -> Answer:
