@@ -128,10 +128,10 @@ async def test_what_is_quarantined_is_kept_and_not_delivered(start_gateway: Gate
     assert (record.verdict, record.stage, record.reason) == ("quarantined", "end-of-data", "odd")
     assert (record.policy, record.detail, record.downstream) == ("says", "very", None)
     assert answer.reference == record.reference
-    (entry,) = gateway.quarantine.store.entries()
+    (entry,) = gateway.quarantine.entries()
     assert (entry.reference, entry.recipients, entry.subject) == (record.reference, [U1, U2], "Hello")
     assert not entry.is_copy
-    with gateway.quarantine.store.open(record.reference) as file:
+    with gateway.quarantine.open(record.reference) as file:
         content = file.read()
     assert content.endswith(MESSAGE)
     assert content.startswith(b"Received: from ")
@@ -141,9 +141,9 @@ async def test_what_is_quarantined_is_kept_and_not_delivered(start_gateway: Gate
 async def test_a_copy_is_kept_of_what_is_delivered(start_gateway: GatewayStarter, mta: FakeMTA):
     gateway = await start_gateway(policies=[says(quarantine("odd", deliver=True))])
     assert (await deliver(gateway))[:3] == "250"
-    (entry,) = gateway.quarantine.store.entries()
+    (entry,) = gateway.quarantine.entries()
     assert (entry.is_copy, entry.policy, entry.reason) == (True, "says", "odd")
-    with gateway.quarantine.store.open(entry.reference) as file:
+    with gateway.quarantine.open(entry.reference) as file:
         assert file.read() == mta.messages[0].content
     assert gateway.records[0].reference == entry.reference
 
@@ -156,7 +156,7 @@ async def test_a_copy_is_kept_of_what_is_refused_for_good(
     gateway = await start_gateway(policies=policies)
     async with Client(gateway.port) as client:
         answer = await client.deliver(MESSAGE, U1)
-    entries = list(gateway.quarantine.store.entries())
+    entries = list(gateway.quarantine.entries())
     if answer.code == 451:
         assert not entries
     else:
@@ -179,7 +179,7 @@ async def test_what_cannot_be_recorded_is_not_taken(start_gateway: GatewayStarte
     gateway = await start_gateway(policies=[says(quarantine("odd"))])
     gateway.journal.takes_none = True
     assert (await deliver(gateway))[:9] == "451 4.3.0"
-    assert not list(gateway.quarantine.store.entries())
+    assert not list(gateway.quarantine.entries())
 
 
 @pytest.mark.parametrize("verdict", [quarantine("odd"), discard("junk"), accept("friend")])
@@ -192,7 +192,7 @@ async def test_a_missing_check_defers_what_would_be_taken(
 
     gateway = await start_gateway(policies=[asks, says(verdict)], filters=[Scanner(fails(OSError("gone")))])
     assert (await deliver(gateway))[:9] == "451 4.7.1"
-    assert not list(gateway.quarantine.store.entries())
+    assert not list(gateway.quarantine.entries())
     assert not mta.messages
 
 
@@ -202,7 +202,7 @@ async def test_what_is_discarded_is_gone_and_recorded(
     gateway = await start_gateway(policies=[says(discard("junk"))])
     assert (await deliver(gateway))[:9] == "250 2.0.0"
     assert not mta.messages
-    assert not list(gateway.quarantine.store.entries())
+    assert not list(gateway.quarantine.entries())
     (record,) = gateway.records
     assert (record.verdict, record.reason, record.policy) == ("discarded", "junk", "says")
     out, err = capfd.readouterr()
@@ -216,7 +216,7 @@ async def test_a_copy_of_what_the_downstream_defers_is_not_kept_each_time(
     mta.script["end"] = [say(end)]
     gateway = await start_gateway(policies=[says(quarantine("odd", deliver=True))])
     assert (await deliver(gateway))[:9] == end[:9]
-    kept = [entry.reference for entry in gateway.quarantine.store.entries()]
+    kept = [entry.reference for entry in gateway.quarantine.entries()]
     assert kept == ([gateway.records[0].reference] if end[0] == "5" else [])
 
 
@@ -227,10 +227,10 @@ async def test_a_copy_goes_with_the_client_that_leaves(start_gateway: GatewaySta
         await client.open(U1)
         await client.ask("DATA")
         client.say(MESSAGE, b".\r\n")
-        await eventually(lambda: list(gateway.quarantine.store.entries()) and "DATA" in mta.commands)
+        await eventually(lambda: list(gateway.quarantine.entries()) and "DATA" in mta.commands)
     await gateway.no_client()
     assert [record.verdict for record in gateway.records] == ["aborted"]
-    assert not list(gateway.quarantine.store.entries())
+    assert not list(gateway.quarantine.entries())
 
 
 async def test_a_copy_is_kept_of_what_is_discarded(start_gateway: GatewayStarter, mta: FakeMTA):
@@ -238,7 +238,7 @@ async def test_a_copy_is_kept_of_what_is_discarded(start_gateway: GatewayStarter
     gateway = await start_gateway(policies=policies)
     assert (await deliver(gateway))[:9] == "250 2.0.0"
     assert not mta.messages
-    (entry,) = gateway.quarantine.store.entries()
+    (entry,) = gateway.quarantine.entries()
     assert entry.reference == gateway.records[0].reference
     # Nobody else has it.
     assert not entry.is_copy
@@ -249,7 +249,7 @@ async def test_in_warn_mode_it_is_delivered(start_gateway: GatewayStarter, mta: 
     gateway = await start_gateway(policies=[PolicySetting(says(verdict), enforced=False)])
     assert (await deliver(gateway))[:3] == "250"
     assert len(mta.messages) == 1
-    assert not list(gateway.quarantine.store.entries())
+    assert not list(gateway.quarantine.entries())
     assert gateway.records[0].opinions["says"]["verdict"] == f"would-{verdict.decision.value}"
 
 
@@ -263,7 +263,7 @@ async def test_a_client_that_leaves_while_it_is_kept_may_send_it_again(
         await client.ask("DATA")
         client.say(MESSAGE * 20_000, b".\r\n")
     await gateway.no_client()
-    entries = [entry.reference for entry in gateway.quarantine.store.entries()]
+    entries = [entry.reference for entry in gateway.quarantine.entries()]
     assert entries == [record.reference for record in gateway.records if record.verdict == "quarantined"]
 
 
@@ -375,7 +375,7 @@ async def test_what_is_kept_is_kept_for_those_it_would_have_reached(
     ]
     gateway = await start_gateway(policies=policies)
     assert (await deliver(gateway))[:3] == "250"
-    (entry,) = gateway.quarantine.store.entries()
+    (entry,) = gateway.quarantine.entries()
     assert entry.recipients == [SALES, U2]
     assert gateway.records[0].recipients == [U1]
 
@@ -410,7 +410,7 @@ async def test_a_copy_is_kept_of_what_is_refused_for_good_to_each(
         await client.ask("DATA")
         client.say(MESSAGE, b".\r\n")
         assert [answer.code for answer in await client.replies(2)] == [550, second.reply.code]
-    kept = [(entry.reference, entry.recipients) for entry in gateway.quarantine.store.entries()]
+    kept = [(entry.reference, entry.recipients) for entry in gateway.quarantine.entries()]
     assert kept == ([(gateway.records[0].reference, [U1, U2])] if second.reply.code == 550 else [])
 
 
@@ -476,7 +476,7 @@ async def test_what_is_quarantined_is_kept_for_those_who_were_not_refused(
         await client.ask("DATA")
         client.say(MESSAGE, b".\r\n")
         assert [answer.code for answer in await client.replies(2)] == [250, 550]
-    (entry,) = gateway.quarantine.store.entries()
+    (entry,) = gateway.quarantine.entries()
     assert entry.recipients == [U1]
 
 
