@@ -5,7 +5,6 @@ What msgspec knows, it checks; what it does not is in `kinds`.
 One value at a time, so that an error names its key and says what would be allowed.
 """
 
-import difflib
 import inspect
 import math
 import re
@@ -21,6 +20,7 @@ from gateway.config.kinds import KIND_PLURALS, OpenFile, Unfit, check_kind, conv
 from gateway.config.patterns import check_pattern
 from gateway.config.schema import ConfigError
 from gateway.config.toml import toml_value
+from gateway.spelling import guess
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -142,9 +142,8 @@ def check_known(section: str, values: Mapping[str, Any], known: Iterable[str]) -
 def meant(word: str, known: Iterable[str]) -> str:
     """What a mistyped word may have been, and what there is."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(known) or 'none'}"
+    there = f"allowed: {', '.join(known) or 'none'}"
+    return " ".join(filter(None, (guess(word, known), there)))
 
 
 def _no_files(path: str) -> typing.NoReturn:

@@ -5,7 +5,6 @@ said with its file and line, before any mail is taken.
 """
 
 import builtins
-import difflib
 import importlib.metadata
 import inspect
 import re
@@ -21,6 +20,7 @@ from filters.evidence import Finding
 from gateway.plugins.modules import Modules
 from gateway.plugins.review import replaced, review
 from gateway.plugins.sources import Source
+from gateway.spelling import guess
 from policies.policy import Policy, PolicyError
 
 FILTERS = "sluicegate.filters"
@@ -190,12 +190,12 @@ def _cause(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
     if isinstance(error, TypeError) and _BARE.match(str(error)):
         return f"{text}; write @policy(at=Stage.END_OF_DATA), or at another stage"
-    meant = _meant(error)
-    return f"{text}; did you mean {meant!r}?" if meant else text
+    hint = _meant(error)
+    return f"{text}; {hint}" if hint else text
 
 
-def _meant(error: BaseException) -> str | None:
-    """The name that a mistyped one may have been."""
+def _meant(error: BaseException) -> str:
+    """A guess where a name was mistyped."""
     match error:
         case ImportError() if found := _NOT_THERE.match(str(error)):
             name, known = found[1], dir(sys.modules.get(found[2]))
@@ -204,8 +204,8 @@ def _meant(error: BaseException) -> str | None:
         case NameError(name=str(name)):
             known = _names_at(error.__traceback__)
         case _:
-            return None
-    return next(iter(difflib.get_close_matches(name, known, 1)), None)
+            return ""
+    return guess(name, known)
 
 
 def _names_at(trace: TracebackType | None) -> list[str]:

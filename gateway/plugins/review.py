@@ -6,7 +6,6 @@ It reads the code as a tree and calls nothing of it.
 """
 
 import ast
-import difflib
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
 from gateway.smtp.session import TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
+from gateway.spelling import guess
 from policies.policy import Policy
 
 _LATE = frozenset({Stage.MAIL, Stage.RCPT, Stage.END_OF_DATA})
@@ -201,8 +201,7 @@ def _unknown_facts(code: _Code) -> Iterator[tuple[int, str]]:
                 and code.is_certain(parent, AttributeError)
             ):
                 names = [name for name in dir(kind) if not name.startswith("_")]
-                close = difflib.get_close_matches(parent.attr, names, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+                hint = guess(parent.attr, names) or f"there are {', '.join(names)}"
                 yield parent.lineno, f"no {kind.__name__.lower()} has {parent.attr!r}; {hint}"
 
 

@@ -7,7 +7,6 @@ there as a constant; of the code itself nothing is called.
 
 import ast
 import builtins
-import difflib
 import dis
 import inspect
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import policies
 from gateway.plugins.modules import PREFIX
 from gateway.plugins.trees import Tree, codes, parsed
+from gateway.spelling import guess
 from policies.verdict import Verdict
 
 # Who uses one of these may bind names that nobody sees.
@@ -62,8 +62,8 @@ def unknown_names(tree: Tree, options: Iterable[str]) -> Iterator[tuple[int, str
 
 
 def _meant(name: str, tree: Tree, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, [*tree.function.__code__.co_varnames, *tree.stored, *known], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    hint = guess(name, [*tree.function.__code__.co_varnames, *tree.stored, *known])
+    return f"; {hint}" if hint else ""
 
 
 def _globals_used(tree: Tree) -> Iterator[tuple[str, int, int]]:
@@ -129,9 +129,8 @@ def _problem(builder: Callable[..., Verdict], call: ast.Call) -> str | None:
         written = signature.bind(*call.args, **keywords).arguments
     except TypeError as error:
         unknown = next((name for name in keywords if name not in signature.parameters), "")
-        close = difflib.get_close_matches(unknown, signature.parameters, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"{builder.__name__}(...): {error}{hint}"
+        hint = guess(unknown, signature.parameters)
+        return f"{builder.__name__}(...): {error}" + (f"; {hint}" if hint else "")
     try:
         builder(**_arguments(written))
     except (TypeError, ValueError) as error:
