@@ -17,7 +17,7 @@ from gateway.smtp.message import Content, Message
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
-from gateway.smtp.transaction import Stage, Transaction
+from gateway.smtp.transaction import Stage, Transaction, before_recipients
 from policies.verdict import reject
 
 WOULD_RELAY = Reply.of(250, "2.0.0", "Would be relayed")
@@ -110,9 +110,7 @@ def _transactions(
     hostname = assembly.config.gateway.hostname
     received = received_field(session, hostname, reference, envelope, datetime.now().astimezone())
     stages = [
-        Transaction(Stage.CONNECT, session),
-        Transaction(Stage.HELO, session),
-        Transaction(Stage.MAIL, session, replace(envelope, recipients=())),
+        *before_recipients(session, envelope),
         *(
             Transaction(Stage.RCPT, session, replace(envelope, recipient=recipient))
             for recipient in envelope.recipients

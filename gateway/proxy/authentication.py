@@ -9,7 +9,7 @@ from dataclasses import replace
 from gateway.casefile import Judgement
 from gateway.journal.record import DownstreamRecord
 from gateway.proxy.extensions import login_offer
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.recorder import Event
 from gateway.relay.capabilities import LoginOffer
 from gateway.relay.client import DownstreamError
@@ -35,7 +35,7 @@ class Authentication:
     Each `event` says who is connected, and where in the dialogue.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ProxyService) -> None:
         self._service = service
         self._exchange: Exchange | None = None
         self._login: Login | None = None

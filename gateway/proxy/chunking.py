@@ -4,7 +4,7 @@ A chunk is always taken whole, whatever is answered to it: none of its octets ma
 command.
 """
 
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.smtp.command import Chunk
 from gateway.smtp.content import ChunkReader
 from gateway.smtp.reply import Reply
@@ -14,7 +14,7 @@ from gateway.spool import Spool
 class ChunkedMessage:
     """Content under construction, or, with a `refusal`, where content goes that nobody wants."""
 
-    def __init__(self, service: Service, refusal: Reply | None = None) -> None:
+    def __init__(self, service: ProxyService, refusal: Reply | None = None) -> None:
         self.refusal = refusal
         limit = service.max_message_size if refusal is None else 0
         self.spool = Spool(service.store, limit)

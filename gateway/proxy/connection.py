@@ -30,7 +30,7 @@ from gateway.proxy.replies import (
     START_TLS,
     TIMED_OUT,
 )
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.proxy.stream import ClientStream, LineTooLong
 from gateway.smtp.authentication import MAX_LINE as MAX_ANSWER
 from gateway.smtp.command import (
@@ -69,7 +69,7 @@ class ClientConnection(ClientStream):
 
     def __init__(
         self,
-        service: Service,
+        service: ProxyService,
         admission: Admission,
         connections: "set[ClientConnection]",
         arrival: Arrival | None = None,
@@ -376,7 +376,7 @@ def peer_of(transport: asyncio.BaseTransport) -> Origin:
     return Origin(plain(ip_address(host.partition("%")[0])), port)
 
 
-def _describe_session(transport: asyncio.BaseTransport, service: Service, client: Origin) -> Session:
+def _describe_session(transport: asyncio.BaseTransport, service: ProxyService, client: Origin) -> Session:
     encryption = transport.get_extra_info("ssl_object")
     return Session(
         client.address,

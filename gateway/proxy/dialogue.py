@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 
 from gateway.casefile import CaseFile, Judgement
+from gateway.early import cancel
 from gateway.proxy.chunking import ChunkedMessage
-from gateway.proxy.early import cancel
 from gateway.proxy.extensions import check_mail, check_rcpt, passed_on
 from gateway.proxy.introduction import Introduction
 from gateway.proxy.replies import (
@@ -28,7 +28,7 @@ from gateway.proxy.replies import (
     OK,
     START_CONTENT,
 )
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.proxy.transaction import MailTransaction
 from gateway.smtp import prdr
 from gateway.smtp.command import CommandError, parse_mail, parse_rcpt, parse_size
@@ -43,7 +43,7 @@ from policies.verdict import Verdict, reject, tempfail
 class Dialogue(Introduction):
     """One client connection's state: who it is, and the open transaction if any."""
 
-    def __init__(self, service: Service, session: Session) -> None:
+    def __init__(self, service: ProxyService, session: Session) -> None:
         super().__init__(service, session)
         self._opening: asyncio.Task[MailTransaction] | None = None
         self._transaction: MailTransaction | None = None

@@ -6,7 +6,7 @@ since then is refused for now, for a client that sends on the strength of a prom
 
 from dataclasses import replace
 
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.relay.capabilities import LoginOffer, Offer
 from gateway.smtp import prdr
 from gateway.smtp.address import Path
@@ -28,13 +28,13 @@ from gateway.smtp.session import Session
 from policies.verdict import TEXTS
 
 
-def offer_to(service: Service, esmtp: bool) -> Offer:
+def offer_to(service: ProxyService, esmtp: bool) -> Offer:
     """What a client is promised with the reply to EHLO, or to HELO, which knows no extensions."""
     offer = service.offer()
     return offer if esmtp else replace(offer, dsn=False, smtputf8=False)
 
 
-def keywords(service: Service, session: Session, offer: Offer) -> tuple[str, ...]:
+def keywords(service: ProxyService, session: Session, offer: Offer) -> tuple[str, ...]:
     """The lines of the EHLO reply behind the first, in order (RFC 5321 section 4.1.1.1)."""
     offered = {
         "PIPELINING": True,
@@ -52,12 +52,14 @@ def keywords(service: Service, session: Session, offer: Offer) -> tuple[str, ...
     return tuple(keyword for keyword, is_offered in offered.items() if keyword and is_offered)
 
 
-def login_offer(service: Service, session: Session) -> LoginOffer | None:
+def login_offer(service: ProxyService, session: Session) -> LoginOffer | None:
     """Where this client could log in: nobody is asked for a password in clear (RFC 4954 section 9)."""
     return None if session.tls is None or service.lmtp else service.offer().login
 
 
-def check_mail(service: Service, session: Session, offer: Offer, path: Path, parameters: Parameters) -> None:
+def check_mail(
+    service: ProxyService, session: Session, offer: Offer, path: Path, parameters: Parameters
+) -> None:
     """Raises CommandError for a MAIL that asks for more than this client was promised."""
     if "SMTPUTF8" in parameters and not offer.smtputf8:
         raise CommandError(550, "5.6.7", "SMTPUTF8 is not offered", "smtputf8-not-offered")
@@ -66,7 +68,7 @@ def check_mail(service: Service, session: Session, offer: Offer, path: Path, par
     _check_still_offered(service, parameters)
 
 
-def _mail_parameters(service: Service, session: Session, offer: Offer) -> KnownParameters:
+def _mail_parameters(service: ProxyService, session: Session, offer: Offer) -> KnownParameters:
     """The parameters that this client may give with MAIL."""
     return {
         **MAIL_PARAMETERS,
@@ -91,7 +93,7 @@ def passed_on(parameters: Parameters, session: Session) -> Parameters:
 
 
 def check_rcpt(
-    service: Service, offer: Offer, envelope: Envelope, path: Path, parameters: Parameters
+    service: ProxyService, offer: Offer, envelope: Envelope, path: Path, parameters: Parameters
 ) -> None:
     """Raises CommandError for a RCPT that asks for more than this client was promised."""
     known = SMTPUTF8_RCPT_PARAMETERS if envelope.is_internationalized else DSN_RCPT_PARAMETERS
@@ -100,7 +102,7 @@ def check_rcpt(
     _check_still_offered(service, parameters)
 
 
-def _auth(service: Service, session: Session) -> str:
+def _auth(service: ProxyService, session: Session) -> str:
     """The keyword with its mechanisms, until somebody logged in."""
     offer = login_offer(service, session)
     return f"AUTH {' '.join(offer.mechanisms)}" if offer and session.authenticated is None else ""
@@ -112,7 +114,7 @@ def _check_characters(path: Path, is_internationalized: bool) -> None:
         raise CommandError(553, "5.6.7", text, "smtputf8-required")
 
 
-def _check_still_offered(service: Service, parameters: Parameters) -> None:
+def _check_still_offered(service: ProxyService, parameters: Parameters) -> None:
     offer = service.offer()
     lost = set() if offer.smtputf8 else {*SMTPUTF8_PARAMETERS}
     if not offer.dsn:

@@ -11,7 +11,7 @@ from typing import cast
 from gateway.casefile import CaseFile
 from gateway.proxy.admission import Admission
 from gateway.proxy.connection import Arrival, ClientConnection, peer_of
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.recorder import Event
 from gateway.smtp.proxy_protocol import ProxyError, ProxyReader
 from gateway.smtp.session import Session
@@ -26,7 +26,7 @@ class FrontDoor(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        service: Service,
+        service: ProxyService,
         admission: Admission,
         waiting: "set[FrontDoor]",
         connect: Callable[[Arrival | None], ClientConnection],

@@ -4,22 +4,22 @@ A transaction has one group, unless the client takes a reply for each recipient 
 has its own transaction downstream, so that what one group is refused another can still be given.
 """
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
 
-from gateway.casefile import CaseFile, Judgement
+from gateway.casefile import Judgement
 from gateway.headers import header_block, relayed
-from gateway.journal.record import DownstreamRecord, new_reference
+from gateway.hearing import Heard
+from gateway.journal.record import DownstreamRecord
 from gateway.journal.writer import JournalFull
-from gateway.profiles import Profile
+from gateway.party import Party
 from gateway.proxy.addressing import Addressing, AddressingError, address, recipients_of
 from gateway.proxy.handover import Handover
-from gateway.proxy.service import Service
-from gateway.quarantine.store import CannotKeep, entry_for
+from gateway.proxy.service import ProxyService
+from gateway.quarantine.store import CannotKeep
 from gateway.recorder import Event, only
 from gateway.relay.answers import as_spoken, verdict_of_failure, verdict_of_refusal
 from gateway.relay.client import DownstreamError
@@ -32,62 +32,34 @@ from gateway.smtp.message import Message
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
-from gateway.smtp.transaction import Stage, Transaction
+from gateway.smtp.transaction import Stage
 from policies.verdict import Decision, Verdict, tempfail
 
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a transaction starts by one profile: what the stages before RCPT found and came to."""
-
-    case: CaseFile
-    early: Judgement | None
-
-    @property
-    def is_exempt(self) -> bool:
-        """Whether a policy has accepted already, so that no later one is asked."""
-        return self.early is not None and self.early.verdict.decision is Decision.ACCEPT
-
-
-class Group:
-    """Created for its first recipient. Ends with `answers` complete, or with `drop`.
-
-    `exempt` are the policies that its recipients are exempt from; `answers_for_each` says that the
-    client takes a reply for each of them.
-    """
+class Group(Party):
+    """A party with a transaction of its own downstream. Ends with `answers` complete, or with `drop`."""
 
     def __init__(
         self,
-        service: Service,
+        service: ProxyService,
         connections: Connections,
         session: Session,
         envelope: Envelope,
         destination: Destination,
-        profile: Profile,
-        start: Start,
-        exempt: Iterable[str] = (),
+        first: Heard,
         answers_for_each: bool = False,
     ) -> None:
-        self.profile = profile
-        self.exempt = frozenset(exempt)
+        super().__init__(service, session, envelope, first, answers_for_each)
         self.client_has_gone = False
         self.answers: Sequence[Reply] = ()
-        self._service = service
+        self._router = service.router
         self._connections = connections
-        self._session = session
-        self._envelope = replace(envelope, recipients=())
-        self._start = start
-        self._case = start.case.fork(Stage.RCPT)
-        # Only postmaster gets here with a deferral behind it, and is not deferred in the end.
-        self._case.deferral = None
-        self._answers_for_each = answers_for_each
         self._delivery = self._deliver_to(destination)
         self._is_keeping = False
         self._judgement: Judgement | None = None
         self._refused: dict[int, Reply] = {}
-        self._reference = new_reference()
         self._received = b""
 
     @property
@@ -96,32 +68,17 @@ class Group:
         return self._delivery.destination
 
     @property
-    def recipients(self) -> tuple[Path, ...]:
-        """The recipients accepted so far."""
-        return self._envelope.recipients
-
-    @property
     def is_committed(self) -> bool:
         """True once somebody may have the message: from then on what becomes of it is awaited."""
         return self._delivery.is_committed or self._is_keeping
-
-    def event(self, message: Message | None = None) -> Event:
-        """What happens to this group after RCPT, for the record."""
-        return Event(
-            session=self._session,
-            case=self._case,
-            spoken=Stage.END_OF_DATA.value,
-            envelope=self._envelope,
-            message=message,
-            answers_for_each=self._answers_for_each,
-        )
 
     def drop(self) -> None:
         """Give up, wherever it is; nothing is delivered."""
         self._delivery.abandon()
 
-    async def add(self, event: Event, recipient: Path, target: Path) -> Reply:
+    async def add(self, heard: Heard, target: Path) -> Reply:
         """RCPT at the downstream, for `target`; its reply is the client's. A refusal is recorded."""
+        event = heard.event
         parameters = event.envelope.recipient_parameters if event.envelope else {}
         try:
             reply = as_spoken(await self._delivery.add(target, parameters), "5.1.1")
@@ -130,8 +87,7 @@ class Group:
         if not reply.is_positive:
             event = replace(event, downstream=DownstreamRecord(self._delivery.address, str(reply)))
             return self._refuse(event, verdict_of_refusal(reply), Stage.RCPT.value, reply)
-        self._case.absorb(event.case)
-        self._envelope = replace(self._envelope, recipients=(*self.recipients, recipient))
+        self.admit(heard)
         return reply
 
     # The verdict
@@ -141,37 +97,26 @@ class Group:
         self._received = received_field(
             self._session,
             self._service.hostname,
-            self._reference,
+            self.reference,
             self._envelope,
             datetime.now().astimezone(),
         )
-        trace = self._received + message.border
-        tx = Transaction(Stage.END_OF_DATA, self._session, self._envelope, message, trace)
-        judgement = self._start.early
-        if not self._start.is_exempt:
-            judgement = await self.profile.pipeline.judge(tx, self._case, deadline)
+        judgement = await self.ask(message, self._received + message.border, deadline)
         if self._answers_for_each and self._case.refusals:
             self._refuse_some(message)
         refusal = self._case.conclude(judgement)
         if refusal is not None and refusal.verdict.decision is Decision.REJECT:
-            await self._keep_refused(message, refusal)
+            left = recipients_of(self._case, self._delivery.accepted, ())
+            event = self._event(message)
+            await self._keeping.keep_refused(event, refusal, left, self._content(message))
         if refusal is not None and not self.answers:
-            self.refuse(self._event(message), refusal, self._reference)
+            self.refuse(self._event(message), refusal, self.reference)
         self._judgement = judgement
-
-    async def _keep_refused(self, message: Message, refusal: Judgement) -> None:
-        """Keep the copy that is wanted of what all are refused, if it can be: it is refused all the same."""
-        if not self._case.copies:
-            return
-        try:
-            await self._keep(message, refusal, recipients_of(self._case, self._delivery.accepted, ()))
-        except CannotKeep as error:
-            _log.error("no copy of a refused message", reference=self._reference, error=str(error))
 
     def _refuse_some(self, message: Message) -> None:
         """Refuse it to those recipients for whom a policy did."""
         is_all = self._case.refusals.keys() >= set(self.recipients)
-        reference = self._reference if is_all else None
+        reference = self.reference if is_all else None
         for judgement in dict.fromkeys(self._case.refusals.values()):
             refused = [self._case.refusals.get(each) is judgement for each in self.recipients]
             numbers = [number for number, is_refused in enumerate(refused) if is_refused]
@@ -218,61 +163,52 @@ class Group:
         """Take the message from the client without handing it on. Raises CannotKeep."""
         self.drop()
         is_discarded = judgement.verdict.decision is Decision.DISCARD
-        if not is_discarded or self._case.copies:
+        if not is_discarded or self._keeping.is_copy_wanted:
             # The client may leave now: whoever comes again finds that it has been taken.
             self._is_keeping = True
             left = recipients_of(self._case, self._delivery.accepted, self._refused)
-            await self._keep(message, judgement, left)
+            await self._keeping.keep(self._event(message), judgement, left, self._content(message))
         if is_discarded:
             about = {"policy": judgement.policy, "reason": judgement.verdict.reason}
-            _log.warning("a message is thrown away, and nobody is told", reference=self._reference, **about)
+            _log.warning("a message is thrown away, and nobody is told", reference=self.reference, **about)
         try:
             remark = "; ".join(self._remarks())
-            reply = self._service.recorder.taken(self._event(message), self._reference, judgement, remark)
+            reply = self._service.recorder.taken(self._event(message), self.reference, judgement, remark)
         except JournalFull:
             # Without a record it was not taken: its client hears so, and comes again.
-            self._service.quarantine.delete(self._reference)
+            self._keeping.forget()
             raise
         self._answer_the_rest(reply)
 
     async def _hand_over(self, message: Message, deadline: float) -> None:
         """Raises AddressingError, or CannotKeep where a copy is wanted."""
         addressing = self._readdress()
-        if self._case.copies:
-            await self._keep(message, self._judgement, [path for path, _ in addressing.targets])
+        if self._keeping.is_copy_wanted:
+            left = [path for path, _ in addressing.targets]
+            event = self._event(message)
+            await self._keeping.keep(event, self._judgement, left, self._content(message))
         handover = Handover(self._service.recorder, self._delivery, addressing, self.event(message))
         try:
             await handover.run(self._content(message), deadline)
         except BaseException:
-            self._forget_copy()
+            self._keeping.forget_copy()
             raise
-        answers = handover.answers(self._reference, self._judgement, self._remarks())
+        answers = handover.answers(self.reference, self._judgement, self._remarks())
         if not any(map(_is_final, answers.values())):
-            self._forget_copy()
+            self._keeping.forget_copy()
         answers |= self._refused
         self.answers = [answers[number] for number in range(len(self.recipients))]
 
     def _readdress(self) -> Addressing:
         """What policies make of the recipients; the downstream is told. Raises AddressingError."""
         heard = self._delivery.accepted
-        addressing = address(self._case, self._service.router, self.destination, heard, self._refused)
+        addressing = address(self._case, self._router, self.destination, heard, self._refused)
         if addressing.destination is not self.destination:
             self._delivery.abandon()
             self._delivery = self._deliver_to(addressing.destination)
         if addressing.is_changed:
             self._delivery.readdress(addressing.targets)
         return addressing
-
-    async def _keep(self, message: Message, judgement: Judgement | None, recipients: Iterable[Path]) -> None:
-        """Put it into the quarantine as it would be relayed. Raises CannotKeep."""
-        entry = entry_for(self._event(message), self._reference, judgement, recipients)
-        await self._service.quarantine.keep(entry, self._content(message))
-
-    def _forget_copy(self) -> None:
-        """The message comes again, and so would its copy."""
-        if self._case.copies:
-            with contextlib.suppress(OSError):  # one copy too many harms nobody
-                self._service.quarantine.delete(self._reference)
 
     def _give_up(self, message: Message, verdict: Verdict) -> None:
         self.refuse(self._event(message), Judgement(verdict, None, Stage.END_OF_DATA.value))
@@ -283,7 +219,7 @@ class Group:
     def _content(self, message: Message) -> Iterator[bytes]:
         """The message as it leaves us."""
         hostname = self._service.hostname
-        block = header_block(self._case, self._received, self._reference, hostname)
+        block = header_block(self._case, self._received, self.reference, hostname)
         return relayed(self._case, block, message, hostname)
 
     def _event(self, message: Message) -> Event:
@@ -295,9 +231,7 @@ class Group:
         """What the operator should know beside the verdict."""
         if self.client_has_gone:
             yield "the client has gone and may send the message again"
-        if not self._answers_for_each:
-            for recipient, judgement in self._case.refusals.items():
-                yield f"{judgement.verdict.reason} for {recipient} alone could not be said to this client"
+        yield from self.unsaid()
 
     def _refuse(self, event: Event, verdict: Verdict, stage: str, reply: Reply | None = None) -> Reply:
         return self._service.recorder.refused(event, Judgement(verdict, None, stage), reply)

@@ -4,18 +4,18 @@ XCLIENT makes a peer another client until it says so again, XFORWARD brings one 
 transaction. Whom to believe is the listener's setting, and is decided once, by who connected.
 """
 
-from gateway.proxy.early import EarlyStages
-from gateway.proxy.service import Service
+from gateway.early import EarlyStages
+from gateway.proxy.service import ProxyService
 from gateway.smtp.claim import XCLIENT, XFORWARD, Claim, claimed
 from gateway.smtp.session import Session
 
 
-def is_believed(service: Service, peer: Session) -> bool:
+def is_believed(service: ProxyService, peer: Session) -> bool:
     """Whether this peer may say who the client is."""
     return peer.client_address in service.xclient
 
 
-def identity_keywords(service: Service, peer: Session) -> tuple[str, ...]:
+def identity_keywords(service: ProxyService, peer: Session) -> tuple[str, ...]:
     """What a peer that is believed is offered for that, in the reply to EHLO."""
     return (XCLIENT, XFORWARD) if is_believed(service, peer) else ()
 
@@ -23,7 +23,7 @@ def identity_keywords(service: Service, peer: Session) -> tuple[str, ...]:
 class Visitor:
     """The client that XFORWARD names, judged as if it had connected itself."""
 
-    def __init__(self, service: Service, peer: Session) -> None:
+    def __init__(self, service: ProxyService, peer: Session) -> None:
         # Where it is not said where the client is, it is where the peer is. Nothing else is the same.
         self._peer = self.session = Session(peer.client_address, peer.client_port, peer.listener)
         self.early = EarlyStages(service)

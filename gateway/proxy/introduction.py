@@ -8,8 +8,8 @@ import abc
 from dataclasses import replace
 
 from gateway.casefile import Judgement
+from gateway.early import EarlyStages
 from gateway.proxy.authentication import Authentication
-from gateway.proxy.early import EarlyStages
 from gateway.proxy.extensions import keywords, offer_to
 from gateway.proxy.identity import Visitor, identity_keywords, is_believed
 from gateway.proxy.replies import (
@@ -23,7 +23,7 @@ from gateway.proxy.replies import (
     THIS_IS_LMTP,
     THIS_IS_SMTP,
 )
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.recorder import Event
 from gateway.smtp.claim import claimed, parse_xclient, parse_xforward
 from gateway.smtp.command import CommandError, parse_helo
@@ -37,7 +37,7 @@ from policies.verdict import Decision, Verdict, reject, tempfail
 class Introduction(abc.ABC):
     """The client's side of the state of a dialogue: session, early stages, login, and what was promised."""
 
-    def __init__(self, service: Service, session: Session) -> None:
+    def __init__(self, service: ProxyService, session: Session) -> None:
         self._service = service
         # Who connected, who that is by now, and the client of the next transaction if that is another.
         self._peer = self._session = session

@@ -8,7 +8,7 @@ from gateway.proxy.admission import Admission
 from gateway.proxy.certificate import HANDSHAKE_TIMEOUT
 from gateway.proxy.connection import Arrival, ClientConnection
 from gateway.proxy.front_door import FrontDoor
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.proxy.stream import prototype
 
 BACKLOG = 512
@@ -28,7 +28,7 @@ _KEEPALIVE = {
 class Server:
     """One listener of one worker."""
 
-    def __init__(self, service: Service, admission: Admission) -> None:
+    def __init__(self, service: ProxyService, admission: Admission) -> None:
         self._service = service
         self._admission = admission
         self._connections: set[ClientConnection] = set()

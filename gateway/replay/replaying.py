@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.casefile import CaseFile, Judgement
+from gateway.hearing import Start
 from gateway.journal.record import Record
 from gateway.profiles import Profile, Profiles
 from gateway.proxy.addressing import AddressingError, address
@@ -22,7 +23,7 @@ from gateway.replay.answers import possible_answers
 from gateway.replay.recorded import Rebuilt, Unreadable
 from gateway.replay.stand_ins import Doubt, Hand, answering, asked_about
 from gateway.smtp.address import Path
-from gateway.smtp.transaction import Stage
+from gateway.smtp.transaction import BEFORE_RCPT, Stage
 from policies.verdict import Decision, reject, tempfail
 
 # What a message meets beyond the last stage that its record knows of, nobody can say.
@@ -173,8 +174,7 @@ class _Group:
         self._router = router
         self._pipeline = profile.pipeline
         self._recipients = recipients
-        self._case = CaseFile()
-        self._early: Judgement | None = None
+        self._start = Start(CaseFile(), None)
 
     async def judge(self) -> list[Fate]:
         """What becomes of them, up to the last stage that the record knows of."""
@@ -182,14 +182,14 @@ class _Group:
         await self._judge_early()
         doubts = self._hand.doubts_since(number)
         if not self._recipients:
-            return [self._fate((), self._case, self._early, doubts)]
+            return [self._fate((), self._start.case, self._start.early, doubts)]
         number = len(self._hand.doubts)
         fates: list[Fate] = []
         # Whoever is exempt from other policies gets the message in another transaction.
         apart: dict[frozenset[str], list[_GoingOn]] = {}
         for recipient in self._recipients:
             start = len(self._hand.doubts)
-            case = self._case.fork(Stage.RCPT)
+            case = self._start.case.fork(Stage.RCPT)
             judgement, target = await self._judge_recipient(recipient, case)
             found = doubts + self._hand.doubts_since(start)
             if case.conclude(judgement) or self._rebuilt.last is not Stage.END_OF_DATA:
@@ -202,41 +202,36 @@ class _Group:
         return fates
 
     async def _judge_early(self) -> None:
-        for stage in (Stage.CONNECT, Stage.HELO, Stage.MAIL):
-            if self._early is None and not self._rebuilt.last.is_before(stage):
-                self._early = await self._ask(self._case, stage)
+        early: Judgement | None = None
+        for stage in BEFORE_RCPT:
+            if early is None and not self._rebuilt.last.is_before(stage):
+                early = await self._ask(self._start.case, stage)
+        self._start = Start(self._start.case, early)
 
     async def _judge_recipient(self, recipient: Path, case: CaseFile) -> tuple[Judgement | None, Path]:
-        """The judgement, and where the mail for this recipient goes."""
-        early = self._early
-        if recipient.is_postmaster:
-            case.deferral = None
-        elif early is not None and early.verdict.is_refusal:
-            return early, recipient
-        judgement = None
-        if not self._is_exempt:
-            # Who was accepted before this one is nowhere recorded.
-            judgement = await self._ask(case, Stage.RCPT, recipient, is_known=False)
+        """The refusal if there is one, and where the mail for this recipient goes."""
+        # Who was accepted before this one is nowhere recorded.
+        refusal = await self._start.judge_recipient(
+            recipient, case, lambda: self._ask(case, Stage.RCPT, recipient, is_known=False)
+        )
         redirect = case.take_redirect()
         target = redirect or recipient
-        if case.conclude(judgement) is None and self._router.find(target) is None:
+        if refusal is None and self._router.find(target) is None:
             lost = tempfail("policy-error") if redirect else reject("relay-denied")
-            judgement = Judgement(lost, None, Stage.RCPT.value)
-        return judgement, target
+            refusal = Judgement(lost, None, Stage.RCPT.value)
+        return refusal, target
 
     async def _judge_message(self, going_on: "Sequence[_GoingOn]", is_sure: bool) -> list[Fate]:
         """The end of data; `is_sure` says whether these and no others have come so far."""
-        case = self._case.fork(Stage.RCPT)
-        # Only postmaster gets beyond RCPT with a deferral, and is not deferred in the end.
-        case.deferral = None
+        case = self._start.case_of_message()
         for each in going_on:
             case.absorb(each.case)
         is_known = self._rebuilt.has_all_recipients and is_sure
         recipients = [each.recipient for each in going_on]
         start = len(self._hand.doubts)
-        judgement = self._early
-        if not self._is_exempt:
-            judgement = await self._ask(case, Stage.END_OF_DATA, None, recipients, is_known)
+        judgement = await self._start.judge_message(
+            lambda: self._ask(case, Stage.END_OF_DATA, None, recipients, is_known)
+        )
         if case.conclude(judgement) is None and (judgement is None or not judgement.verdict.is_taking):
             judgement = self._misaddressed(case, going_on) or judgement
         doubts = self._hand.doubts_since(start)
@@ -275,10 +270,6 @@ class _Group:
         tx = self._rebuilt.transaction(stage, recipient, recipients)
         self._hand.shown = tx if is_known else self._rebuilt.transaction(stage, recipient, None)
         return await self._pipeline.judge(tx, case, _NO_DEADLINE)
-
-    @property
-    def _is_exempt(self) -> bool:
-        return self._early is not None and self._early.verdict.decision is Decision.ACCEPT
 
     def _fate(
         self, recipients: Sequence[Path], case: CaseFile, judgement: Judgement | None, doubts: Sequence[Doubt]

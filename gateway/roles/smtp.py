@@ -28,7 +28,7 @@ from gateway.proxy.admission import Admission, ConnectionCounts
 from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors, backlog_within
 from gateway.proxy.server import Server
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.quarantine.store import Quarantine, quarantine_directory
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Capabilities
@@ -168,10 +168,10 @@ def _store(gateway: GatewaySection, workers: int) -> Store:
     return Store(content_directory(Path(gateway.state_directory)), share)
 
 
-def _service(shared: _Shared, listener: ListenerSection, descriptors: Descriptors) -> Service:
+def _service(shared: _Shared, listener: ListenerSection, descriptors: Descriptors) -> ProxyService:
     assembly = shared.assembly
     gateway = assembly.config.gateway
-    return Service(
+    return ProxyService(
         hostname=gateway.hostname,
         listener=listener.address,
         profiles=assembly.profiles,

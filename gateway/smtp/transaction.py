@@ -1,7 +1,8 @@
 """What is judged: a snapshot of one mail transaction at one stage (RFC 5321 section 3.3)."""
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
@@ -23,6 +24,8 @@ class Stage(enum.Enum):
 
 
 _ORDER = {stage: number for number, stage in enumerate(Stage)}
+# What is judged before a recipient is named.
+BEFORE_RCPT = (Stage.CONNECT, Stage.HELO, Stage.MAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,10 @@ class Transaction:
     envelope: Envelope = None  # type: ignore[assignment]
     message: Message = None  # type: ignore[assignment]
     trace: bytes = b""
+
+
+def before_recipients(session: Session, envelope: Envelope) -> Iterator[Transaction]:
+    """What the stages `BEFORE_RCPT` look at, one after the other."""
+    yield Transaction(Stage.CONNECT, replace(session, helo_name=None, esmtp=False, lmtp=False))
+    yield Transaction(Stage.HELO, session)
+    yield Transaction(Stage.MAIL, session, replace(envelope, recipients=()))

@@ -18,7 +18,7 @@ from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.profiles import Profile, Profiles
 from gateway.proxy.admission import Admission, ConnectionCounts, share_memory
 from gateway.proxy.server import Server
-from gateway.proxy.service import Service
+from gateway.proxy.service import ProxyService
 from gateway.quarantine.store import Quarantine, quarantine_directory
 from gateway.recorder import Recorder
 from gateway.relay.capabilities import Offer
@@ -178,7 +178,7 @@ class RunningGateway:
         sources = [f if isinstance(f, FilterSetting) else FilterSetting(f) for f in (routes, *filters)]
         self.journal = Journal()
         self.pool = Pool(HOSTNAME)
-        self.service = Service(
+        self.service = ProxyService(
             hostname=HOSTNAME,
             listener="127.0.0.1:25",
             profiles=Profiles(

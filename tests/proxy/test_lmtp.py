@@ -68,7 +68,7 @@ async def test_a_fault_of_ours_is_said_for_each(
     start_gateway: GatewayStarter, mta: FakeMTA, monkeypatch: pytest.MonkeyPatch
 ):
     gateway = await start_gateway(lmtp=True)
-    monkeypatch.setattr("gateway.proxy.transaction._refuse_content", None)
+    monkeypatch.setattr("gateway.proxy.transaction.refuse_content", None)
     async with Client(gateway.port) as client:
         await client.open(U1, U2, helo=LHLO)
         assert [reply[:9] for reply in await end_of_data(client, 2)] == ["451 4.3.0"] * 2
