@@ -30,6 +30,11 @@ _TOKEN = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
 def header_block(case: CaseFile, received: bytes, reference: str, hostname: str) -> bytes:
     """All fields that go on top of the message, the Received field first, CRLF included."""
+    return received + b"".join(fields_on_top(case, reference, hostname))
+
+
+def fields_on_top(case: CaseFile, reference: str, hostname: str) -> list[bytes]:
+    """The fields that say what became of the message, from the top down; each is folded, CRLF included."""
     marks = list(dict.fromkeys(case.marks))
     flags = [value for name, value in marks if name == _FLAG]
     fields = [
@@ -40,8 +45,7 @@ def header_block(case: CaseFile, received: bytes, reference: str, hostname: str)
         ("X-Sluicegate-Reference", reference),
         *((name, value) for name, value in marks if name != _FLAG),
     ]
-    lines = [_fold(f"{name}: {value}") for name, value in fields if value is not None]
-    return received + "".join(lines).encode("ascii")
+    return [_fold(f"{name}: {value}").encode("ascii") for name, value in fields if value is not None]
 
 
 def _spam_fields(case: CaseFile) -> Iterator[tuple[str, str]]:
@@ -102,13 +106,17 @@ def relayed(case: CaseFile, block: bytes, message: Message, hostname: str) -> It
 
     With the words that policies want before the Subject, which is the only other change.
     """
-    edits = _forgeries(message, hostname)
-    if prefix := " ".join(each.prefix.strip() for each in case.effects if isinstance(each, SubjectPrefix)):
-        subject = next((field for field in message.fields if field.name == "subject"), None)
-        if subject is None:
-            block += _subject(prefix, b"")
-        else:
-            edits = sorted([*edits, (subject.start, subject.end, _subject(prefix, subject.value))])
+    edits = [
+        (field.start, field.end, b"")
+        for field in message.fields
+        if is_forgery(field.name, field.value, hostname)
+    ]
+    subject = next((field for field in message.fields if field.name == "subject"), None)
+    instead = subject_instead(case, subject.value if subject else b"")
+    if instead and subject:
+        edits = sorted([*edits, (subject.start, subject.end, instead)])
+    elif instead:
+        block += instead
     block += message.border
     if not edits:
         yield block
@@ -118,8 +126,15 @@ def relayed(case: CaseFile, block: bytes, message: Message, hostname: str) -> It
     yield from message.content.chunks(edits[-1][1])
 
 
-def _subject(prefix: str, value: bytes) -> bytes:
-    """The Subject field with words before its value, on a line of their own if they are many."""
+def subject_instead(case: CaseFile, value: bytes) -> bytes | None:
+    """The Subject field with the words that policies want before its value, if they want any.
+
+    They are on a line of their own if they are many. `value` is what stands behind the colon now, folds
+    kept; what is returned is the whole field, CRLF included.
+    """
+    prefix = " ".join(each.prefix.strip() for each in case.effects if isinstance(each, SubjectPrefix))
+    if not prefix:
+        return None
     words = (
         prefix.encode("ascii") if prefix.isascii() else Header(prefix, "utf-8", 60).encode().encode("ascii")
     )
@@ -131,15 +146,13 @@ def _subject(prefix: str, value: bytes) -> bytes:
     return line + (b" " if fits else b"\r\n ") + value + b"\r\n"
 
 
-def _forgeries(message: Message, hostname: str) -> list[_Edit]:
-    """Where fields stand that only we may add, and that nothing stands there instead."""
-    return [
-        (field.start, field.end, b"")
-        for field in message.fields
-        if field.name in _OURS
-        or field.name.startswith(_OUR_PREFIX)
-        or (field.name == "authentication-results" and _claims(field.value, hostname))
-    ]
+def is_forgery(name: str, value: bytes, hostname: str) -> bool:
+    """Whether only we may add this field; `name` is in lower case."""
+    return (
+        name in _OURS
+        or name.startswith(_OUR_PREFIX)
+        or (name == "authentication-results" and _claims(value, hostname))
+    )
 
 
 def _claims(value: bytes, hostname: str) -> bool:

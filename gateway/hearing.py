@@ -12,7 +12,7 @@ from gateway.profiles import Profile
 from gateway.recorder import Event
 from gateway.service import Service
 from gateway.smtp.address import Path
-from gateway.smtp.command import Parameters
+from gateway.smtp.command import CommandError, Parameters
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import MAX_HEADER_SECTION, Message
 from gateway.smtp.session import Session
@@ -138,10 +138,36 @@ class Hearing:
         return None
 
 
+# Refusals that are no policy's
+
+
+def malformed(error: CommandError, argument: bytes) -> Verdict:
+    """A command that cannot be followed is a refusal like any other."""
+    refuse = reject if error.reply.is_permanent else tempfail
+    return refuse(
+        error.reason,
+        text=error.reply.text,
+        code=error.reply.code,
+        status=error.reply.status or "5.5.4",
+        detail=argument[:500].decode("ascii", "backslashreplace"),
+    )
+
+
+def overloaded(status: str, detail: str) -> Verdict:
+    """Not now: there is no room for the message, and the operator is told what for."""
+    text = "Insufficient system resources, please try again later"
+    return tempfail("overloaded", text=text, code=452, status=status, detail=detail)
+
+
+def too_big(detail: str) -> Verdict:
+    """More octets than a message may have."""
+    return reject("message-too-big", code=552, status="5.3.4", detail=detail)
+
+
 def refuse_content(spool: Spool, message: Message, has_bare_newline: bool, hostname: str) -> Verdict | None:
     """What no policy has to look at: too big, undeliverable by its line endings, not stored, looping."""
     if spool.overflowed:
-        return reject("message-too-big", code=552, status="5.3.4", detail=f"{spool.size} octets")
+        return too_big(f"{spool.size} octets")
     if spool.failure:
         return tempfail("storage-failed", code=452, status="4.3.1", detail=spool.failure)
     if has_bare_newline:

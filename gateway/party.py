@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 
+import structlog
+
 from gateway.casefile import Judgement
 from gateway.hearing import Heard
 from gateway.journal.record import new_reference
@@ -15,6 +17,8 @@ from gateway.smtp.message import Message
 from gateway.smtp.session import Session
 from gateway.smtp.transaction import Stage, Transaction
 from policies.verdict import Verdict, tempfail
+
+_log = structlog.get_logger()
 
 
 def apart(reason: str, text: str) -> Verdict:
@@ -92,6 +96,11 @@ class Party:
             return self.profile.pipeline.judge(tx, self._case, deadline)
 
         return await self._start.judge_message(ask)
+
+    def warn_of_discard(self, judgement: Judgement) -> None:
+        """Mail that is lost on purpose is never lost in silence."""
+        about = {"policy": judgement.policy, "reason": judgement.verdict.reason}
+        _log.warning("a message is thrown away, and nobody is told", reference=self.reference, **about)
 
     def unsaid(self) -> Iterator[str]:
         """Refusals for some recipients that the client did not get to hear, for the operator."""

@@ -15,6 +15,7 @@ from gateway.journal.record import (
     ClientRecord,
     DownstreamRecord,
     MessageRecord,
+    MTARecord,
     Record,
     ReplyRecord,
     new_reference,
@@ -27,6 +28,8 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from policies.verdict import Decision, tempfail
 
+# What is said, unrecorded, where no record could be kept.
+JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
 _MAX_DETAIL = 4000
 # The record's word for each decision that is recorded as such.
 VERDICTS = {
@@ -47,7 +50,7 @@ class Event:
     """What happened, to whom. `spoken` is where the client hears of it.
 
     `answers_for_each` says whether the client takes a reply for each recipient after the end of data;
-    `None` where that makes no difference.
+    `None` where that makes no difference. `queue_id` is the message's in the MTA that asked.
     """
 
     session: Session
@@ -57,6 +60,7 @@ class Event:
     message: Message | None = None
     downstream: DownstreamRecord | None = None
     answers_for_each: bool | None = None
+    queue_id: str | None = None
 
     @property
     def recipients(self) -> list[str]:
@@ -106,21 +110,27 @@ class Recorder:
         `reply` is for a refusal that is not the verdict's own words but the downstream's, `reference`
         for one that the message is kept under.
         """
-        return self._decided(event, judgement, reply or judgement.verdict.reply, reference or new_reference())
+        return self._say(event, judgement, reply or judgement.verdict.reply, reference or new_reference())
 
     def taken(self, event: Event, reference: str, judgement: Judgement, remark: str = "") -> Reply:
         """Record a message that we took and did not hand on; the reply to speak, with its reference.
 
         `remark` is for the operator.
         """
-        return self._decided(event, judgement, judgement.verdict.reply, reference, remark)
+        return self._say(event, judgement, judgement.verdict.reply, reference, remark)
 
-    def _decided(
+    def _say(
         self, event: Event, judgement: Judgement, reply: Reply | None, reference: str, remark: str = ""
     ) -> Reply:
         assert reply is not None
-        verdict = judgement.verdict
         spoken = reply.with_reference(reference)
+        self._decided(event, judgement, spoken, reference, remark)
+        return spoken
+
+    def _decided(
+        self, event: Event, judgement: Judgement, reply: Reply | None, reference: str, remark: str
+    ) -> None:
+        verdict = judgement.verdict
         self._write(
             event,
             reference=reference,
@@ -129,9 +139,8 @@ class Recorder:
             reason=verdict.reason,
             policy=judgement.policy,
             detail="; ".join(filter(None, (verdict.detail, remark))),
-            reply=spoken,
+            reply=reply,
         )
-        return spoken
 
     def accepted(
         self,
@@ -149,8 +158,19 @@ class Recorder:
             # message all the same, and to say anything but its 250 would duplicate it.
             _log.exception("an accepted message has no record", reference=reference, reply=str(reply))
 
+    def passed(self, event: Event, reference: str, accepted_by: Judgement | None, remark: str = "") -> None:
+        """Record a message that we let pass to the MTA that asked, whose reply the client hears.
+
+        Raises JournalFull.
+        """
+        self._write_accepted(event, reference, None, accepted_by, remark)
+
+    def left_to_mta(self, event: Event, reference: str, judgement: Judgement, remark: str) -> None:
+        """Record a message that the MTA that asked is to hold or to throw away. Raises JournalFull."""
+        self._decided(event, judgement, None, reference, remark)
+
     def _write_accepted(
-        self, event: Event, reference: str, reply: Reply, accepted_by: Judgement | None, remark: str
+        self, event: Event, reference: str, reply: Reply | None, accepted_by: Judgement | None, remark: str
     ) -> None:
         unscanned = sorted(set(event.case.unscanned.values()))
         reason = accepted_by.verdict.reason if accepted_by else (unscanned or ["accepted"])[0]
@@ -158,7 +178,7 @@ class Recorder:
             event,
             reference=reference,
             verdict="accepted",
-            stage="relay",
+            stage="relay" if reply else event.spoken,
             reason=reason,
             policy=accepted_by.policy if accepted_by else None,
             detail="; ".join(
@@ -228,6 +248,7 @@ class Recorder:
                 evidence={kind.__name__: found.as_record() for kind, found in event.case.evidence.items()},
                 opinions={name: opinion.as_record() for name, opinion in event.case.opinions.items()},
                 downstream=event.downstream,
+                mta=_mta(event),
                 elapsed=dict(event.case.elapsed),
                 profile=event.case.profile,
                 parameters=dict(event.envelope.parameters) if event.envelope else None,
@@ -247,6 +268,11 @@ def _client(session: Session) -> ClientRecord:
         cipher=session.tls.cipher if session.tls else None,
         protocol=_protocol(session),
     )
+
+
+def _mta(event: Event) -> MTARecord | None:
+    mta = event.session.mta
+    return None if mta is None else MTARecord(mta.name, mta.daemon, event.queue_id)
 
 
 def _protocol(session: Session) -> str | None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -45,6 +46,8 @@ class Store:
         self._octets = octets
         self._memory = memory
         self._kept_free = kept_free
+        # Content may come by threads, many messages at once.
+        self._lock = threading.Lock()
 
     @property
     def has_memory(self) -> bool:
@@ -55,6 +58,19 @@ class Store:
         """Raises OSError where so many octets more are too many."""
         if self.in_all + size > self._octets:
             raise OSError(errno.ENOSPC, f"messages waiting to be judged use up {self._octets} octets")
+
+    def take(self, size: int, in_memory: bool) -> None:
+        """Count octets in. Raises OSError where there is no room for them."""
+        with self._lock:
+            self.check_octets(size)
+            self.in_all += size
+            self.in_memory += size if in_memory else 0
+
+    def give_back(self, size: int, in_memory: int) -> None:
+        """Count octets out, and those that were in memory."""
+        with self._lock:
+            self.in_all -= size
+            self.in_memory -= in_memory
 
     def check_disk(self, size: int) -> None:
         """Raises OSError where so many octets more would leave too little of the disk."""
@@ -115,15 +131,14 @@ class Spool:
         self._hash.update(chunk)
         if self._file is None and (self.size > MEMORY_LIMIT or not self._store.has_memory):
             self._move_to_file()
-        self._store.check_octets(len(chunk))
+        if self._file is not None:
+            self._store.check_disk(len(chunk))
+        self._store.take(len(chunk), in_memory=self._file is None)
+        self._kept += len(chunk)
         if self._file is None:
             self._memory.append(chunk)
-            self._store.in_memory += len(chunk)
         else:
-            self._store.check_disk(len(chunk))
             _write(self._file, chunk)
-        self._store.in_all += len(chunk)
-        self._kept += len(chunk)
 
     @property
     def digest(self) -> str:
@@ -166,7 +181,7 @@ class Spool:
 
     def _give_back(self) -> None:
         self._leave_memory()
-        self._store.in_all -= self._kept
+        self._store.give_back(self._kept, 0)
         self._kept = 0
         if self._file is not None:
             self._file.close()
@@ -185,7 +200,7 @@ class Spool:
         self._leave_memory()
 
     def _leave_memory(self) -> None:
-        self._store.in_memory -= sum(map(len, self._memory))
+        self._store.give_back(0, sum(map(len, self._memory)))
         self._memory.clear()
 
 

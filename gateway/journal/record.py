@@ -68,6 +68,17 @@ class DownstreamRecord(msgspec.Struct, frozen=True):
     reply: str | None = None
 
 
+class MTARecord(msgspec.Struct, frozen=True):
+    """The MTA that asked by its milter interface: host name, name of its port, and the message's queue id.
+
+    The last is null as long as it has none.
+    """
+
+    name: str
+    daemon: str
+    queue_id: str | None = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One decision.
 
@@ -76,9 +87,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `source` and `elapsed`, or to `unavailable` or `skipped` with the cause. `opinions` maps a policy
     to `verdict` (null for no opinion), `reason`, `detail`, `mode`, `stage`, `fingerprint`. `elapsed` is
     seconds per stage. `profile` is the entry of a `[[profile]]` that named the recipient, null for the
-    general settings. `parameters` are those of MAIL, null before it. `answers_for_each` is whether the client
-    takes a reply for each recipient of a message, so that others may be in another record. `cut` is
-    true where something in the record was shortened or respelled to be written at all.
+    general settings. `mta` is null where the client spoke to us. `parameters` are those of MAIL, null
+    before it. `answers_for_each` is whether the client takes a reply for each recipient of a message, so
+    that others may be in another record. `cut` is true where something in the record was shortened or
+    respelled to be written at all.
     """
 
     version: int = SCHEMA_VERSION
@@ -100,6 +112,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, dict[str, Any]] = {}
     opinions: dict[str, dict[str, Any]] = {}
     downstream: DownstreamRecord | None = None
+    mta: MTARecord | None = None
     elapsed: dict[str, float] = {}
     profile: str | None = None
     parameters: dict[str, str | None] | None = None

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Sequence
 
 from gateway.casefile import CaseFile, Judgement
 from gateway.early import cancel
+from gateway.hearing import malformed, overloaded, too_big
 from gateway.proxy.chunking import ChunkedMessage
 from gateway.proxy.extensions import check_mail, check_rcpt, passed_on
 from gateway.proxy.introduction import Introduction
@@ -17,7 +18,6 @@ from gateway.proxy.replies import (
     BYE,
     CHUNKS_BEGUN,
     CHUNKS_REFUSED,
-    JOURNAL_FULL,
     NESTED_MAIL,
     NO_ARGUMENT,
     NO_HELO,
@@ -30,6 +30,7 @@ from gateway.proxy.replies import (
 )
 from gateway.proxy.service import ProxyService
 from gateway.proxy.transaction import MailTransaction
+from gateway.recorder import JOURNAL_FULL
 from gateway.smtp import prdr
 from gateway.smtp.command import CommandError, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
@@ -37,7 +38,7 @@ from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.transaction import Stage
 from gateway.spool import Spool
-from policies.verdict import Verdict, reject, tempfail
+from policies.verdict import tempfail
 
 
 class Dialogue(Introduction):
@@ -84,10 +85,9 @@ class Dialogue(Introduction):
         self._answers_for_each = self._service.lmtp or takes_several
         envelope = Envelope(reverse_path, parameters=passed_on(parameters, self._session))
         if size is not None and size > self._offer.size:
-            verdict = reject("message-too-big", code=552, status="5.3.4", detail=f"SIZE={size}")
-            return self._refuse_by_us(verdict, Stage.MAIL, envelope)
+            return self._refuse_by_us(too_big(f"SIZE={size}"), Stage.MAIL, envelope)
         if not self._service.descriptors.take_for_transaction():
-            verdict = _overloaded("4.3.2", "file descriptors of the worker (RLIMIT_NOFILE)")
+            verdict = overloaded("4.3.2", "file descriptors of the worker (RLIMIT_NOFILE)")
             return self._refuse_by_us(verdict, Stage.MAIL, envelope)
         return await self._open(envelope)
 
@@ -232,15 +232,7 @@ class Dialogue(Introduction):
 
     def _refuse_command(self, error: CommandError, stage: Stage, argument: bytes) -> Reply:
         """A command that cannot be followed is a refusal like any other, and recorded like one."""
-        refuse = reject if error.reply.is_permanent else tempfail
-        verdict = refuse(
-            error.reason,
-            text=error.reply.text,
-            code=error.reply.code,
-            status=error.reply.status or "5.5.4",
-            detail=argument[:500].decode("ascii", "backslashreplace"),
-        )
-        return self._refuse_by_us(verdict, stage, self._envelope)
+        return self._refuse_by_us(malformed(error, argument), stage, self._envelope)
 
     def _why_no_content(self) -> Reply | None:
         """The refusal of content out of turn, or without room for it, which ends the transaction."""
@@ -258,7 +250,7 @@ class Dialogue(Introduction):
         envelope = self._transaction.envelope
         self._transaction.drop()
         self._forget()
-        return self._refuse_by_us(_overloaded("4.3.1", detail), Stage.END_OF_DATA, envelope)
+        return self._refuse_by_us(overloaded("4.3.1", detail), Stage.END_OF_DATA, envelope)
 
     # Ends
 
@@ -287,9 +279,3 @@ class Dialogue(Introduction):
         if transaction is None:
             transaction = self._begin(envelope, self._client[1].case, None)
         transaction.record_abort(self._stage, reason)
-
-
-def _overloaded(status: str, detail: str) -> Verdict:
-    """Not now: there is no room for the message, and the operator is told what for."""
-    text = "Insufficient system resources, please try again later"
-    return tempfail("overloaded", text=text, code=452, status=status, detail=detail)

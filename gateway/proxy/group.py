@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-import structlog
-
 from gateway.casefile import Judgement
 from gateway.headers import header_block, relayed
 from gateway.hearing import Heard
@@ -34,8 +32,6 @@ from gateway.smtp.session import Session
 from gateway.smtp.trace import received_field
 from gateway.smtp.transaction import Stage
 from policies.verdict import Decision, Verdict, tempfail
-
-_log = structlog.get_logger()
 
 
 class Group(Party):
@@ -169,8 +165,7 @@ class Group(Party):
             left = recipients_of(self._case, self._delivery.accepted, self._refused)
             await self._keeping.keep(self._event(message), judgement, left, self._content(message))
         if is_discarded:
-            about = {"policy": judgement.policy, "reason": judgement.verdict.reason}
-            _log.warning("a message is thrown away, and nobody is told", reference=self.reference, **about)
+            self.warn_of_discard(judgement)
         try:
             remark = "; ".join(self._remarks())
             reply = self._service.recorder.taken(self._event(message), self.reference, judgement, remark)

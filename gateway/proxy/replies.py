@@ -25,7 +25,6 @@ CHUNKS_BEGUN = Reply.of(503, "5.5.1", "The message has begun with BDAT, and goes
 CHUNKS_REFUSED = Reply.of(503, "5.5.1", "An earlier chunk was refused, say RSET first")
 NO_ARGUMENT = Reply.of(501, "5.5.4", "This command takes no argument")
 CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, but will take mail and try")
-JOURNAL_FULL = Reply.of(452, "4.3.1", "Insufficient system storage, please try again later")
 NOT_RECOGNIZED = Reply.of(500, "5.5.2", "Command not recognized")
 NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
 TIMED_OUT = Reply.of(421, "4.4.2", "Timed out, closing the connection")

@@ -20,13 +20,21 @@ class TLS:
 
 
 @dataclass(frozen=True, slots=True)
+class MTA:
+    """The MTA that asks about its client's mail: its host name, and its name for the port that took it."""
+
+    name: str
+    daemon: str
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A snapshot of one client connection.
 
     `client_address` is the peer's address, `client_name` its forward-confirmed name if anybody
     looked it up, `helo_name` what it claims to be called (`None` before HELO or EHLO), `esmtp`
     whether it said EHLO, `lmtp` whether it said LHLO, `authenticated` the login name, `listener` the
-    configured address.
+    configured address, `mta` who asks where the client did not connect to us.
     """
 
     client_address: IPAddress
@@ -38,3 +46,4 @@ class Session:
     lmtp: bool = False
     tls: TLS | None = None
     authenticated: str | None = None
+    mta: MTA | None = None

@@ -1,0 +1,169 @@
+"""One MTA connection on the event loop: whose mail it brings, and the transaction that is open.
+
+What is asked here is answered in the order in which it was asked. No octet of the protocol and no thread
+is known here; `link` knows them.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from gateway.casefile import Judgement
+from gateway.early import EarlyStages, cancel
+from gateway.milter.transaction import GO_ON, Answer, MilterTransaction, Submission
+from gateway.recorder import Event
+from gateway.service import Service
+from gateway.smtp.address import Path
+from gateway.smtp.command import Parameters
+from gateway.smtp.envelope import Envelope
+from gateway.smtp.session import Session
+from gateway.smtp.transaction import Stage
+from policies.verdict import Verdict
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_Method = Callable[Concatenate["Conversation", P], Coroutine[Any, Any, T]]
+
+
+def _in_turn(method: _Method[P, T]) -> _Method[P, T]:
+    """One after the other, in the order of the calls."""
+
+    async def call(self: "Conversation", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self.turn:
+            return await method(self, *args, **kwargs)
+
+    return call
+
+
+class Conversation:
+    """What is known of one MTA connection. A refusal is recorded before it is returned."""
+
+    def __init__(self, service: Service) -> None:
+        self.turn = asyncio.Lock()
+        self._service = service
+        self._early = EarlyStages(service)
+        self._session: Session | None = None
+        self._envelope: Envelope | None = None
+        self._opening: asyncio.Task[MilterTransaction] | None = None
+        self._transaction: MilterTransaction | None = None
+        self._stage = Stage.CONNECT
+
+    @_in_turn
+    async def connect(self, session: Session) -> Answer:
+        """Who is connected to the MTA."""
+        self._session = session
+        self._early.judge_client(session)
+        return await self._refusal_at_once(Stage.CONNECT)
+
+    @_in_turn
+    async def helo(self, session: Session) -> Answer:
+        """What it calls itself."""
+        self._session = session
+        await self._early.judge_greeting(session)
+        return await self._refusal_at_once(Stage.HELO)
+
+    async def _refusal_at_once(self, stage: Stage) -> Answer:
+        self._stage = stage
+        refusal = await self._early.refusal_at_once()
+        return GO_ON if refusal is None else self._refuse(refusal)
+
+    @_in_turn
+    async def mail(self, session: Session, envelope: Envelope) -> Answer:
+        """A transaction begins; the stages so far are judged while the MTA goes on."""
+        await self._forget()
+        self._session, self._envelope, self._stage = session, envelope, Stage.MAIL
+        self._opening = asyncio.create_task(self._open(session, envelope))
+        if self._service.speak == "connect":
+            refusal = (await self._opened()).early_refusal
+            if refusal is not None:
+                answer = self._refuse(refusal)
+                await self._forget()
+                return answer
+        return GO_ON
+
+    @_in_turn
+    async def refuse(
+        self, stage: Stage, session: Session, envelope: Envelope | None, verdict: Verdict
+    ) -> Answer:
+        """Refuse what no policy has to look at, at MAIL or RCPT."""
+        self._session, self._stage = session, stage
+        self._envelope = envelope or self._envelope
+        return self._refuse(Judgement(verdict, None, stage.value))
+
+    @_in_turn
+    async def rcpt(self, recipient: Path, parameters: Parameters) -> Answer:
+        """Whether this recipient may have the message."""
+        self._stage = Stage.RCPT
+        return await (await self._opened()).add_recipient(recipient, parameters)
+
+    @_in_turn
+    async def refuse_content(self, verdict: Verdict) -> Answer:
+        """Refuse the message before it comes; the transaction is over."""
+        answer = (await self._opened()).refuse_here(verdict)
+        await self._forget()
+        return answer
+
+    async def end_of_message(self, submission: Submission) -> Answer:
+        """The decisive answer; the transaction is over with it, and the content closed."""
+        try:
+            return await self._finish(submission)
+        finally:
+            submission.spool.close()
+
+    @_in_turn
+    async def _finish(self, submission: Submission) -> Answer:
+        self._stage = Stage.END_OF_DATA
+        try:
+            return await (await self._opened()).finish(submission)
+        finally:
+            await self._forget()
+
+    @_in_turn
+    async def abort(self) -> None:
+        """The MTA gave the transaction up: its client did, or it refused the mail itself."""
+        transaction, stage = self._transaction, self._stage
+        await self._forget()
+        if transaction is not None:
+            transaction.record_abort(stage, f"given up by the MTA at {stage.value}")
+
+    @_in_turn
+    async def close(self) -> None:
+        """The connection is gone: give up what nobody waits for any more."""
+        await self._forget()
+        await self._early.close()
+
+    async def fail(self, error: Exception) -> Answer:
+        """Something of ours broke, or took too long: nothing of the transaction can be trusted."""
+        event = self._event()
+        await self._forget()
+        return Answer(self._service.recorder.failed(event, error))
+
+    # Inside
+
+    async def _opened(self) -> MilterTransaction:
+        """The transaction, once the stages before RCPT have been judged."""
+        if self._transaction is None:
+            assert self._opening is not None
+            self._transaction = await self._opening
+        return self._transaction
+
+    async def _open(self, session: Session, envelope: Envelope) -> MilterTransaction:
+        case, early = await self._early.judge_sender(session, envelope)
+        return MilterTransaction(self._service, session, envelope, case, early)
+
+    async def _forget(self) -> None:
+        opening, self._opening = self._opening, None
+        self._transaction = self._envelope = None
+        await cancel(opening)
+
+    def _event(self) -> Event:
+        assert self._session is not None
+        return Event(
+            session=self._session,
+            case=self._early.case,
+            spoken=self._stage.value,
+            envelope=self._envelope,
+        )
+
+    def _refuse(self, refusal: Judgement) -> Answer:
+        return Answer(self._service.recorder.refused(self._event(), refusal))

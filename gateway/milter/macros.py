@@ -1,0 +1,52 @@
+"""What the MTA says of its client and of itself beside the commands: macros, by Sendmail's names.
+
+A macro that is not there, or is no text, says nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+
+from gateway.smtp.session import MTA, TLS, Session, plain
+
+Macros = Callable[[str], str | None]
+
+# What is asked for at each step, by libmilter's limit at most five; the MTA may know no such thing.
+AT_CONNECT = "j {daemon_name} {client_resolve}"
+AT_HELO = "{tls_version} {cipher}"
+AT_MAIL = "{auth_authen} {tls_version} {cipher}"
+AT_END = "i"
+
+# Mail that is handed in on the MTA's own machine comes from no address.
+_LOCAL = ("127.0.0.1", 0)
+# What Postfix calls a client without a name.
+_NAMELESS = "unknown"
+
+
+def session_of(listener: str, name: str, address: tuple[str, int] | None, macros: Macros) -> Session:
+    """The client at connect. `address` is IP address and port, and nothing where it came by no network.
+
+    Raises ValueError for an address that is none.
+    """
+    host, port = address or _LOCAL
+    return Session(
+        plain(ip_address(host.partition("%")[0])),
+        port,
+        listener,
+        client_name=_verified(name, macros),
+        mta=MTA(macros("j") or "", macros("{daemon_name}") or ""),
+    )
+
+
+def _verified(name: str, macros: Macros) -> str | None:
+    """The client's name, where the MTA has found the address by it as well."""
+    is_name = name != _NAMELESS and not name.startswith("[")
+    # Sendmail passes a name that does not lead back, and says so; Postfix does not pass it.
+    return name if is_name and macros("{client_resolve}") in {None, "OK"} else None
+
+
+def with_security(session: Session, macros: Macros) -> Session:
+    """The session with what is known of encryption and login by now."""
+    version = macros("{tls_version}")
+    tls = TLS(version, macros("{cipher}") or "") if version else None
+    return replace(session, tls=tls, authenticated=macros("{auth_authen}") or None)

@@ -1,0 +1,225 @@
+"""One mail transaction that an MTA asks about, from MAIL to the end of the message.
+
+It has one party: an MTA takes one answer for the whole message. Nothing is relayed here; what a message
+must go through besides is asked of the MTA as changes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from gateway.casefile import CaseFile, Judgement
+from gateway.headers import header_block, relayed
+from gateway.hearing import Heard, Hearing, refuse_content
+from gateway.milter.changes import (
+    Change,
+    Field,
+    Hold,
+    Recipient,
+    header_changes,
+    recipient_changes,
+    recipients_of,
+)
+from gateway.party import Party
+from gateway.quarantine.store import CannotKeep
+from gateway.recorder import Event
+from gateway.service import Service
+from gateway.smtp.address import Path
+from gateway.smtp.command import Parameters
+from gateway.smtp.envelope import Envelope
+from gateway.smtp.message import Message
+from gateway.smtp.reply import Reply, printable
+from gateway.smtp.session import Session
+from gateway.smtp.trace import received_field
+from gateway.smtp.transaction import Stage
+from gateway.spool import Spool
+from policies.verdict import Decision, Verdict, tempfail
+
+_MAX_REASON = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A message, its octets, and its header fields as the MTA has them. `queue_id` is the MTA's."""
+
+    message: Message
+    spool: Spool
+    fields: Sequence[Field]
+    queue_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the MTA is to do: refuse with `reply`, throw the message away, or go on, with `changes`."""
+
+    reply: Reply | None = None
+    is_discard: bool = False
+    changes: tuple[Change, ...] = ()
+
+
+GO_ON = Answer()
+
+
+class MilterTransaction:
+    """Created at MAIL with a fork of the session's case file and the verdict of the stages so far."""
+
+    def __init__(
+        self,
+        service: Service,
+        session: Session,
+        envelope: Envelope,
+        case: CaseFile,
+        early: Judgement | None,
+    ) -> None:
+        self._service = service
+        self._session = session
+        self._envelope = envelope
+        self._hearing = Hearing(service, session, envelope, case, early)
+        self._party: _Asked | None = None
+
+    @property
+    def early_refusal(self) -> Judgement | None:
+        """What the stages before RCPT came to, if that is a refusal."""
+        return self._hearing.early_refusal
+
+    async def add_recipient(self, recipient: Path, parameters: Parameters) -> Answer:
+        """Whether this one may have the message."""
+        heard = await self._hearing.hear(recipient, parameters, self._envelope)
+        if heard.refusal is not None:
+            return Answer(self._service.recorder.refused(heard.event, heard.refusal))
+        party = self._party or _Asked(self._service, self._session, self._envelope, heard)
+        separate = party.why_apart(heard)
+        if separate is not None:
+            judgement = Judgement(separate, None, Stage.RCPT.value)
+            return Answer(self._service.recorder.refused(heard.event, judgement))
+        self._party = party
+        party.take(heard)
+        self._envelope = replace(self._envelope, recipients=party.recipients)
+        return GO_ON
+
+    async def finish(self, submission: Submission) -> Answer:
+        """The answer to the whole message. The transaction is over with it."""
+        if self._party is None:
+            # The MTA has recipients that we were not asked about, and they are nobody's here to judge.
+            return self.refuse_here(
+                tempfail("internal-error", status="4.3.0", detail="no recipient was named")
+            )
+        return await self._party.finish(submission)
+
+    def refuse_here(self, verdict: Verdict) -> Answer:
+        """Refuse the message for a reason of our own, before its content is known."""
+        event = self._party.event() if self._party else self._nobody()
+        judgement = Judgement(verdict, None, Stage.END_OF_DATA.value)
+        return Answer(self._service.recorder.refused(event, judgement))
+
+    def record_abort(self, stage: Stage, detail: str) -> None:
+        """Record that the MTA gave this transaction up, where anybody was to get the message."""
+        if self._party is not None:
+            event = replace(self._party.event(), spoken=stage.value)
+            self._service.recorder.aborted(event, "given-up-by-mta", detail)
+
+    def _nobody(self) -> Event:
+        return Event(
+            session=self._session,
+            case=self._hearing.start.case,
+            spoken=Stage.END_OF_DATA.value,
+            envelope=self._envelope,
+        )
+
+
+class _Asked(Party):
+    """The recipients of one message, and what becomes of it."""
+
+    def __init__(self, service: Service, session: Session, envelope: Envelope, first: Heard) -> None:
+        super().__init__(service, session, envelope, first)
+        self._named: list[Recipient] = []
+        self._queue_id: str | None = None
+
+    def take(self, heard: Heard) -> None:
+        """One more recipient."""
+        target = heard.case.take_redirect() or heard.recipient
+        self.admit(heard)
+        self._named.append(Recipient(heard.recipient, target))
+
+    def event(self, message: Message | None = None) -> Event:
+        """What happens to them after RCPT, for the record."""
+        return replace(super().event(message), queue_id=self._queue_id)
+
+    async def finish(self, submission: Submission) -> Answer:
+        """Judge the message; record and say what becomes of it."""
+        self._queue_id = submission.queue_id
+        message, spool = submission.message, submission.spool
+        refused = refuse_content(spool, message, has_bare_newline=False, hostname=self._service.hostname)
+        if refused is not None:
+            shown = None if spool.overflowed or spool.failure else message
+            return self._refuse(shown, Judgement(refused, None, Stage.END_OF_DATA.value))
+        judgement = await self.ask(message, self._trace(), self._service.next_deadline())
+        refusal = self._case.conclude(judgement)
+        try:
+            return await (
+                self._let_pass(message, submission.fields, judgement)
+                if refusal is None
+                else self._turn_back(message, refusal)
+            )
+        except CannotKeep as error:
+            verdict = tempfail("storage-failed", code=452, status="4.3.1", detail=str(error))
+            return self._refuse(message, Judgement(verdict, None, Stage.END_OF_DATA.value))
+
+    def _trace(self) -> bytes:
+        """The Received field that the MTA puts on top, as far as we know it, for scanners to look at."""
+        now = datetime.now().astimezone()
+        by = self._session.mta.name if self._session.mta else ""
+        return received_field(
+            self._session, by or self._service.hostname, self.reference, self._envelope, now
+        )
+
+    def _refuse(self, message: Message | None, refusal: Judgement) -> Answer:
+        event = self.event(message)
+        return Answer(self._service.recorder.refused(event, refusal, reference=self.reference))
+
+    async def _turn_back(self, message: Message, refusal: Judgement) -> Answer:
+        if refusal.verdict.decision is Decision.REJECT:
+            left = recipients_of(self._case, self._named)
+            event = self.event(message)
+            await self._keeping.keep_refused(event, refusal, left, self._content(message))
+        return self._refuse(message, refusal)
+
+    async def _let_pass(
+        self, message: Message, fields: Sequence[Field], judgement: Judgement | None
+    ) -> Answer:
+        """Go on with the message, or have it held or thrown away. Raises CannotKeep."""
+        event = self.event(message)
+        wanted = recipients_of(self._case, self._named)
+        if self._keeping.is_copy_wanted:
+            await self._keeping.keep(event, judgement, wanted, self._content(message))
+        try:
+            return self._answer(event, fields, wanted, judgement)
+        except BaseException:
+            self._keeping.forget_copy()
+            raise
+
+    def _answer(
+        self, event: Event, fields: Sequence[Field], wanted: Sequence[Path], judgement: Judgement | None
+    ) -> Answer:
+        """What the MTA is to do, recorded."""
+        recorder = self._service.recorder
+        remark = "; ".join(self.unsaid())
+        changes = [*self._header_changes(fields), *recipient_changes(self._named, wanted)]
+        if judgement is None or not judgement.verdict.is_taking:
+            recorder.passed(event, self.reference, judgement, remark)
+            return Answer(changes=tuple(changes))
+        recorder.left_to_mta(event, self.reference, judgement, remark)
+        if judgement.verdict.decision is Decision.DISCARD:
+            self.warn_of_discard(judgement)
+            return Answer(is_discard=True)
+        reason = f"{judgement.verdict.reason} (ref {self.reference})"
+        return Answer(changes=(*changes, Hold(printable(reason)[:_MAX_REASON])))
+
+    def _header_changes(self, fields: Sequence[Field]) -> Iterator[Change]:
+        return header_changes(self._case, fields, self.reference, self._service.hostname)
+
+    def _content(self, message: Message) -> Iterable[bytes]:
+        """The message as the MTA is asked to pass it on."""
+        hostname = self._service.hostname
+        block = header_block(self._case, b"", self.reference, hostname)
+        return relayed(self._case, block, message, hostname)
