@@ -62,6 +62,8 @@ def taking(record: Record) -> Deed | None:
     if kind is None:
         return None
     policy, reason = record.policy or "unknown", record.reason
+    if kind == "quarantine" and record.mta is not None:
+        return Deed(policy, kind, reason, reason, "had the MTA hold it instead of delivering it")
     return Deed(policy, kind, reason, reason, _DECISIONS[kind], is_kept=kind == "quarantine")
 
 

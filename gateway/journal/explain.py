@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.journal.advice import is_death, what_would_change
 from gateway.journal.deeds import Deed, deeds, taking
-from gateway.journal.record import ClientRecord, MessageRecord, Record, ReplyRecord
+from gateway.journal.record import ClientRecord, MessageRecord, MTARecord, Record
 from gateway.journal.text import padded, visible, width
 from gateway.journal.tracebacks import essence, place, shortened
 
@@ -50,7 +50,9 @@ def _facts(record: Record) -> Iterator[tuple[str, ...]]:
         yield "Profile", f"the first [[profile]] with {record.profile}"
     if record.message:
         yield from _message(record.message)
-    yield "Reply", _reply(record.reply)
+    yield "Reply", _reply(record)
+    if record.mta:
+        yield "MTA", _mta(record.mta)
     if record.downstream:
         said = record.downstream.reply or "nothing"
         yield "Downstream", f"{record.downstream.address} said: {said}"
@@ -86,9 +88,15 @@ def _message(message: MessageRecord) -> Iterator[tuple[str, ...]]:
         yield "Message-ID", message.message_id
 
 
-def _reply(reply: ReplyRecord | None) -> str:
+def _mta(mta: MTARecord) -> str:
+    queue_id = f"queue id {mta.queue_id}" if mta.queue_id else "no queue id yet"
+    return f"{mta.name}, daemon {mta.daemon}, {queue_id}"
+
+
+def _reply(record: Record) -> str:
+    reply = record.reply
     if reply is None:
-        return "none was sent"
+        return "the MTA's own" if record.mta and record.verdict != "aborted" else "none was sent"
     return " ".join(filter(None, (str(reply.code), reply.status, reply.text)))
 
 

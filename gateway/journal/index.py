@@ -274,6 +274,8 @@ def _decision_texts(record: Record) -> Iterator[str | None]:
         yield record.reply.text
     if record.downstream:
         yield record.downstream.reply
+    if record.mta:
+        yield from (record.mta.name, record.mta.daemon, record.mta.queue_id)
 
 
 def _opinion_texts(record: Record) -> Iterator[str | None]:

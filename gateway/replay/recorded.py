@@ -18,7 +18,7 @@ from gateway.recorder import MAX_VALUE
 from gateway.smtp.address import NULL_PATH, Path, PathError, parse_address
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
-from gateway.smtp.session import TLS, Session
+from gateway.smtp.session import MTA, TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
 from policies.effects import AddRecipient, Copy, Effect, HeaderField, Redirect, SubjectPrefix
 from policies.verdict import Decision, Verdict, discard, quarantine, reject, tempfail
@@ -231,6 +231,11 @@ class Rebuilt:
             raise Unreadable("the record has no message")
 
     @property
+    def is_by_mta(self) -> bool:
+        """Whether an MTA asked, which relays by rules of its own."""
+        return self.record.mta is not None
+
+    @property
     def has_all_recipients(self) -> bool:
         """Whether the message had no recipients but those of the record, as far as one can know."""
         return self.record.answers_for_each is False
@@ -279,6 +284,8 @@ class Rebuilt:
             unknown.append("tls")
         if stage.is_before(Stage.MAIL) and client.authenticated is not None:
             unknown.append("authenticated")
+        if self.is_by_mta and stage.is_before(Stage.MAIL):
+            unknown.append("esmtp")
         kind = without(Session, *unknown) if unknown else Session
         return kind(
             client_address=self._address,
@@ -290,6 +297,7 @@ class Rebuilt:
             lmtp=is_greeted and client.protocol == "LMTP",
             tls=_tls(client),
             authenticated=client.authenticated,
+            mta=_mta(self.record),
         )
 
     def _envelope(self, recipient: Path | None, recipients: Sequence[Path] | None) -> Envelope:
@@ -306,6 +314,10 @@ def _tls(client: ClientRecord) -> TLS | None:
     if client.tls is None:
         return None
     return TLS(client.tls, client.cipher) if client.cipher else without(TLS, "cipher")(client.tls, "")
+
+
+def _mta(record: Record) -> MTA | None:
+    return None if record.mta is None else MTA(record.mta.name, record.mta.daemon)
 
 
 def _reverse_path(recorded: str | None) -> Path:

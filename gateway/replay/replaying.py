@@ -216,7 +216,8 @@ class _Group:
         )
         redirect = case.take_redirect()
         target = redirect or recipient
-        if refusal is None and self._router.find(target) is None:
+        is_ours = not self._rebuilt.is_by_mta
+        if refusal is None and is_ours and self._router.find(target) is None:
             lost = tempfail("policy-error") if redirect else reject("relay-denied")
             refusal = Judgement(lost, None, Stage.RCPT.value)
         return refusal, target
@@ -246,7 +247,9 @@ class _Group:
         return case.refusals.get(recipient) if self._rebuilt.record.answers_for_each else None
 
     def _misaddressed(self, case: CaseFile, going_on: "Sequence[_GoingOn]") -> Judgement | None:
-        """What becomes of mail that a policy sends where it cannot go."""
+        """What becomes of mail that a policy sends where it cannot go, if it is we who send it."""
+        if self._rebuilt.is_by_mta:
+            return None
         destination = self._router.find(going_on[0].target)
         assert destination is not None
         try:
