@@ -72,8 +72,8 @@ lock: .venv/installed
 	$(PYTHON) -m venv --clear .venv/lock
 	.venv/lock/bin/pip --quiet install pip-tools
 	CUSTOM_COMPILE_COMMAND='make lock' .venv/lock/bin/pip-compile $(PIP_COMPILE) --quiet \
-	    --extra dev --extra uvloop --extra attachments --generate-hashes --strip-extras --no-annotate \
-	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+	    --extra dev --extra uvloop --extra attachments --extra milter --generate-hashes --strip-extras \
+	    --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 	    --output-file requirements.txt pyproject.toml
 
 clean:

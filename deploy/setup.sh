@@ -56,9 +56,13 @@ become_root() {
         fail "$1 must be installed, but sudo does not let $(id -un) in; run it as root once"
 }
 
+# Units that are started at boot, and System V's scripts, which systemd starts as units of their name.
 enabled_units() {
     command -v systemctl >/dev/null || return 0
-    systemctl --root=/ list-unit-files --state=enabled --no-legend 2>/dev/null | awk '{print $1}' | sort
+    {
+        systemctl --root=/ list-unit-files --state=enabled --no-legend 2>/dev/null | awk '{print $1}'
+        { ls /etc/rc2.d 2>/dev/null || true; } | sed -n 's/^S[0-9][0-9]\(.*\)/\1.service/p'
+    } | sort -u
 }
 
 # install_packages PACKAGE...: Debian packages, without their services: nothing is started now, and
