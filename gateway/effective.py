@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.assembly import Assembly
 from gateway.config.options import options_of
-from gateway.config.schema import PolicySection
+from gateway.config.schema import KEYS_OF_A_MILTER, ListenerSection, PolicySection
 from gateway.config.toml import toml_key, toml_value
 
 
@@ -20,7 +20,7 @@ def _lines(assembly: Assembly) -> Iterator[str]:
     config = assembly.config
     yield from _section("[gateway]", msgspec.structs.asdict(config.gateway))
     for listener in config.listener:
-        yield from _section("[[listener]]", msgspec.structs.asdict(listener))
+        yield from _section("[[listener]]", _keys(listener))
     for relay in config.relay:
         yield from _section("[[relay]]", msgspec.structs.asdict(relay))
     for setting in assembly.filters:
@@ -46,6 +46,11 @@ def _lines(assembly: Assembly) -> Iterator[str]:
     yield from _section("[journal]", msgspec.structs.asdict(config.journal))
     if config.metrics is not None:
         yield from _section("[metrics]", msgspec.structs.asdict(config.metrics))
+
+
+def _keys(listener: ListenerSection) -> dict[str, Any]:
+    keys = msgspec.structs.asdict(listener)
+    return {key: keys[key] for key in KEYS_OF_A_MILTER} if listener.role == "milter" else keys
 
 
 def _defaults(function: Any) -> dict[str, Any]:

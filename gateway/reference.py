@@ -57,8 +57,9 @@ This page is generated from the source (`python -m gateway.reference`).
 
 ## A complete example
 
-Two listeners, two downstreams, all built-in policies, and a filter for everything that can be found. Only
-`[[listener]]` with its address and `[[relay]]` with its domains and addresses are required.
+Two listeners and a milter, two downstreams, all built-in policies, and a filter for everything that can be
+found. Only `[[listener]]` with its address and `[[relay]]` with its domains and addresses are required, and
+`[[relay]]` is not where every listener is a milter.
 [deploy/sluicegate.toml](../deploy/sluicegate.toml) is a commented one to begin with.
 """
 
@@ -75,6 +76,10 @@ address = "0.0.0.0:25"
 [[listener]]
 address = "[::1]:2525"
 bare_newline = "normalize"
+
+[[listener]]
+protocol = "milter"
+address = "unix:/run/sluicegate/milter.sock"
 
 [[relay]]
 domains = ["example.com", ".example.com"]

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.config.options import as_table, check_known, meant, read_table, read_value
 from gateway.config.schema import (
+    KEYS_OF_A_MILTER,
     Config,
     ConfigError,
     FilterSection,
@@ -76,11 +77,12 @@ def _read(file: Path, tables: dict[str, Any]) -> Config:
         if name not in _SECTIONS:
             raise ConfigError(f"[{name}]", "", f"unknown section; {meant(name, _SECTIONS)}")
     gateway = read_table("[gateway]", tables.get("gateway", {}), GatewaySection)
+    listeners = _read_list("[[listener]]", tables.get("listener"), _read_listener)
     config = Config(
         file=file,
         gateway=msgspec.structs.replace(gateway, hostname=_hostname(gateway.hostname)),
-        listener=_read_list("[[listener]]", tables.get("listener"), _reader(ListenerSection)),
-        relay=_read_list("[[relay]]", tables.get("relay"), _reader(RelaySection)),
+        listener=listeners,
+        relay=_read_relays(tables, listeners),
         filters=_read_filters(tables.get("filters", {})),
         policies=_read_policies(tables.get("policies", {})),
         profile=_read_list("[[profile]]", tables["profile"], _read_profile) if "profile" in tables else (),
@@ -100,8 +102,25 @@ def _hostname(configured: str) -> str:
     return name
 
 
-def _reader(kind: type[T]) -> Callable[[str, object], T]:
-    return lambda section, table: read_table(section, table, kind)
+def _read_listener(section: str, table: object) -> ListenerSection:
+    listener = read_table(section, table, ListenerSection)
+    if listener.role == "milter":
+        for key in as_table(section, table):
+            if key not in KEYS_OF_A_MILTER:
+                problem = 'does not go with protocol = "milter": that is up to the MTA, which lets clients in'
+                raise ConfigError(section, key, problem)
+    return listener
+
+
+def _read_relays(tables: dict[str, Any], listeners: tuple[ListenerSection, ...]) -> tuple[RelaySection, ...]:
+    """There has to be one, unless it is only the MTA in front that relays."""
+    if "relay" not in tables and all(listener.role == "milter" for listener in listeners):
+        return ()
+    return _read_list("[[relay]]", tables.get("relay"), _read_relay)
+
+
+def _read_relay(section: str, table: object) -> RelaySection:
+    return read_table(section, table, RelaySection)
 
 
 def _read_list(section: str, tables: object, read: Callable[[str, object], T]) -> tuple[T, ...]:
@@ -176,12 +195,12 @@ def _split(section: str, table: object, kind: type[msgspec.Struct]) -> tuple[dic
 
 def _check_addresses(config: Config) -> None:
     """Addresses are addresses, none twice, and mail does not come straight back to us."""
-    listening: list[Endpoint | Inherited] = []
+    listening: dict[Endpoint | Inherited, ListenerSection] = {}
     for listener in config.listener:
         endpoint = _endpoint("[[listener]]", listener.address, parse_listener)
         if endpoint in listening:
             raise ConfigError("[[listener]]", "address", f"{endpoint} is given twice")
-        listening.append(endpoint)
+        listening[endpoint] = listener
         _check_tls(listener)
         _check_peers("proxy_protocol", listener.proxy_protocol)
         _check_peers("xclient", listener.xclient)
@@ -192,10 +211,16 @@ def _check_addresses(config: Config) -> None:
     for relay in config.relay:
         _check_domains(relay.domains)
         for address in relay.address:
-            target = _endpoint("[[relay]]", address, Endpoint.parse)
-            if any(_leads_to(target, listener) for listener in listening):
-                problem = f"{address} is a listener of this gateway: mail would loop"
-                raise ConfigError("[[relay]]", "address", problem)
+            _check_relay(address, listening)
+
+
+def _check_relay(address: str, listening: dict[Endpoint | Inherited, ListenerSection]) -> None:
+    target = _endpoint("[[relay]]", address, Endpoint.parse)
+    for endpoint, listener in listening.items():
+        if _leads_to(target, endpoint):
+            is_milter = listener.role == "milter"
+            why = "a milter takes no mail" if is_milter else "mail would loop"
+            raise ConfigError("[[relay]]", "address", f"{address} is a listener of this gateway: {why}")
 
 
 def _check_spool(gateway: GatewaySection) -> None:

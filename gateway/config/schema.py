@@ -17,7 +17,10 @@ Octets = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(gt=0)]
 Mode = Literal["enforce", "warn", "off"]
 Reload = Literal["auto", "signal"]
+Role = Literal["smtp", "milter"]
 _CENTURY = 3_155_760_000
+# What a milter's listener has of its keys: the rest is the business of the MTA, which lets clients in.
+KEYS_OF_A_MILTER = ("protocol", "address", "socket_mode")
 
 
 class ConfigError(Exception):
@@ -49,7 +52,15 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
     state_directory: Annotated[
         str, Meta(description="Record spool, index, and content waiting to be judged.")
     ] = "/var/lib/sluicegate"
-    workers: Annotated[int, Meta(ge=0, le=256, description="SMTP processes; 0 is one per core.")] = 0
+    workers: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=256,
+            description="Processes that serve the SMTP and LMTP listeners, and as many for each milter; 0 is "
+            "one per core.",
+        ),
+    ] = 0
     speak: Annotated[
         Speak,
         Meta(
@@ -93,11 +104,17 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where clients connect. One section for each address."""
+    """Where clients connect, or with `milter` an MTA. One section for each address.
+
+    With `milter` there are only `protocol`, `address` and `socket_mode`: the MTA lets clients in.
+    """
 
     protocol: Annotated[
-        Literal["smtp", "lmtp"],
-        Meta(description="What is spoken there; LMTP (RFC 2033) has a reply for each recipient."),
+        Literal["smtp", "lmtp", "milter"],
+        Meta(
+            description="What is spoken there; LMTP (RFC 2033) has a reply for each recipient. `milter`: an "
+            "MTA in front asks what to do with its clients' mail, and relays it itself."
+        ),
     ] = "smtp"
     address: Annotated[
         str,
@@ -107,7 +124,12 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     socket_mode: Annotated[
-        str, Meta(pattern="^[0-7]{3}$", description="Permissions of a Unix socket, in octal.")
+        str,
+        Meta(
+            pattern="^[0-7]{3}$",
+            description="Permissions of a Unix socket, in octal. With `660` who connects has to be in our "
+            "group: for a milter the user of the MTA's processes, `postfix` for Postfix.",
+        ),
     ] = "660"
     tls_certificate: Annotated[
         str, Meta(description="PEM file with the certificate chain. STARTTLS is offered where it is set.")
@@ -160,9 +182,17 @@ class ListenerSection(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    @property
+    def role(self) -> Role:
+        """Which processes serve it."""
+        return "milter" if self.protocol == "milter" else "smtp"
+
 
 class RelaySection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where clean mail goes. The first entry whose domains match the recipient is used."""
+    """Where clean mail goes. The first entry whose domains match the recipient is used.
+
+    There need be none where every listener is a milter: the MTA knows where its mail goes.
+    """
 
     domains: Annotated[
         tuple[str, ...],
@@ -323,3 +353,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     profile: tuple[ProfileSection, ...] = ()
     journal: JournalSection
     metrics: MetricsSection | None = None
+
+    def listeners(self, role: Role) -> tuple[ListenerSection, ...]:
+        """Those that processes of this role serve, in configured order."""
+        return tuple(listener for listener in self.listener if listener.role == role)

@@ -19,7 +19,7 @@ from gateway.pipeline import Pipeline
 from gateway.profiles import Profile, Profiles
 from gateway.relay.router import Router
 from tests.config.command import sluicegate
-from tests.config.test_loading import FILE, FULL, SMALLEST
+from tests.config.test_loading import FILE, FULL, MILTER, SMALLEST
 
 NOBODY = Profiles(Profile(Pipeline((), ())))
 
@@ -97,7 +97,7 @@ def test_what_is_switched_off_stays_switched_off(config: Path):
 
 
 def test_the_smallest_and_the_fullest_configuration(tmp_path: Path):
-    for text in (SMALLEST, FULL.replace("/etc/sluicegate/policies", str(tmp_path))):
+    for text in (SMALLEST, MILTER, FULL.replace("/etc/sluicegate/policies", str(tmp_path))):
         shown = effective(assemble(read(text)))
         assert effective(assemble(read(shown))) == shown
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import Config, ConfigError, load, parse
 from gateway.config.schema import (
+    KEYS_OF_A_MILTER,
     FilterSection,
     GatewaySection,
     JournalSection,
@@ -16,6 +18,7 @@ from gateway.config.schema import (
     PolicySection,
     RelaySection,
 )
+from gateway.config.toml import toml_value
 
 FILE = Path("/etc/sluicegate/sluicegate.toml")
 
@@ -27,6 +30,15 @@ address = "127.0.0.1:2525"
 [[relay]]
 domains = ["example.com"]
 address = ["127.0.0.1:10025"]
+"""
+
+MILTER = """
+[gateway]
+hostname = "mx.test"
+[[listener]]
+protocol = "milter"
+address = "unix:/run/sluicegate/milter.sock"
+socket_mode = "600"
 """
 
 FULL = """
@@ -140,6 +152,29 @@ def test_everything_can_be_said():
     }
     assert config.journal.retention == 86_400
     assert (config.file, config.source) == (FILE, FULL.encode())
+
+
+def test_a_milter_needs_no_relay():
+    config = read(MILTER)
+    assert config.relay == ()
+    assert (config.listeners("smtp"), config.listeners("milter")) == ((), config.listener)
+
+
+def test_a_milter_may_stand_beside_other_listeners_and_their_relay():
+    config = read(SMALLEST + MILTER.partition('hostname = "mx.test"\n')[2])
+    assert [each.protocol for each in config.listeners("smtp")] == ["smtp"]
+    assert [each.protocol for each in config.listeners("milter")] == ["milter"]
+    assert len(config.relay) == 1
+
+
+@pytest.mark.parametrize("key", sorted(set(ListenerSection.__struct_fields__) - set(KEYS_OF_A_MILTER)))
+def test_what_is_up_to_the_mta_is_refused_beside_a_milter_even_as_the_default(key: str):
+    default = {field.name: field.default for field in msgspec.structs.fields(ListenerSection)}[key]
+    value = toml_value(100 if default is None else default)
+    with pytest.raises(ConfigError) as error:
+        read(f"{MILTER}{key} = {value}\n")
+    assert (error.value.section, error.value.key) == ("[[listener]]", key)
+    assert 'does not go with protocol = "milter"' in error.value.problem
 
 
 def test_without_a_hostname_it_is_the_machines():
