@@ -76,7 +76,12 @@ async def judge_message(
 
 
 def _not_routed(assembly: Assembly, envelope: Envelope) -> Judgement | None:
-    """What the gateway says of itself where no policy did: it relays only where it knows the way."""
+    """What the gateway says of itself where no policy did: it relays only where it knows the way.
+
+    Without a relay table it is the MTA in front that does.
+    """
+    if not assembly.router.destinations:
+        return None
     unknown = [recipient for recipient in envelope.recipients if assembly.router.find(recipient) is None]
     if not unknown:
         return None

@@ -141,6 +141,17 @@ def test_early_stages_can_decide(letters: Path, arguments: list[str], status: in
     assert json.loads(result.stdout)["reason"] == reason
 
 
+def test_without_a_relay_table_the_mta_relays_for_everybody_it_likes(letters: Path):
+    file = letters / "sluicegate.toml"
+    before, _, rest = file.read_text().partition("[[relay]]\n")
+    text = before + rest.partition('address = ["127.0.0.1:10025"]\n')[2]
+    file.write_text(text.replace("[[listener]]\n", '[[listener]]\nprotocol = "milter"\n'))
+    [record] = scan_to_records(
+        letters, "--recipient", "u1@our.example", "--recipient", "a@b.example", "clean.eml"
+    )
+    assert (record.verdict, record.opinions["recipients"]["verdict"]) == ("accepted", None)
+
+
 def test_addresses_may_be_beyond_ascii(letters: Path):
     result = scan(
         letters, "--json", "--sender", "jürgen@bücher.example", "--recipient", "ü@our.example", "clean.eml"
