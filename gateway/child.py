@@ -21,7 +21,7 @@ from gateway import bulletin
 from gateway.config import Config
 from gateway.metrics.ledger import Counter
 from gateway.postmortem import record_death
-from gateway.roles import briefing
+from gateway.roles import WORKERS, briefing
 from gateway.roles.control import READY, REFUSED, UNWELL
 
 START_TIMEOUT = 60.0
@@ -243,7 +243,7 @@ class Child:
         record_death(notice, end, traceback, gateway.hostname, Path(gateway.state_directory))
 
     def _count_restart(self, cause: str) -> None:
-        if self._role == "smtp":
+        if self._role in WORKERS:
             self._counter.add("worker_restarts", (cause,))
 
 

@@ -26,8 +26,8 @@ what costs nothing before what costs a scan:
         "header_sanity", "virus", "attachments", "spam", "bulk",
     ]
 
-- `recipients` belongs into every order; mail to foreign domains is refused without it as well. It has nothing to
-  say behind a milter: there the MTA knows for whom it relays.
+- `recipients` belongs into every order; mail to foreign domains is refused without it as well. It has nothing
+  to say behind a milter: there the MTA knows for whom it relays.
 - Exempting is for policies that guess. Nobody should be exempt from `recipients`, `virus` or `attachments`,
   and the allowing policies exempt from none of them unless they are told to.
 - What was decided before is not undone. A client that `blocklist` has refused at connect is refused,

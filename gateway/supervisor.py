@@ -10,25 +10,22 @@ import enum
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from gateway import bulletin
 from gateway.child import Child, Seat, StartError
 from gateway.config import Config, ConfigError, load, read_plugins
 from gateway.journal.layout import Layout
 from gateway.listening import bind
 from gateway.metrics.ledger import Counter, Ledger, Tally
 from gateway.plugins.sources import Watch
-from gateway.proxy.admission import share_memory
 from gateway.quarantine.store import quarantine_directory
+from gateway.seating import Seating, listeners_of, metrics_of, roles_of
 from gateway.spool import content_directory
 
-# Of each worker: its own, and its successor's.
-_SEATS = 2
 # How often the plugins are looked at. What is unchanged for so long is taken to be whole.
 LOOK_INTERVAL = 1.0
 
@@ -36,55 +33,40 @@ _log = structlog.get_logger()
 
 
 class Generation:
-    """All processes of one configuration, and the watch over its plugins.
-
-    Each worker has two seats in everything they share, so that a successor can sit down while it finishes.
-    """
+    """All processes of one configuration, and the watch over its plugins."""
 
     def __init__(
         self,
         config: Config,
-        sockets: Sequence[socket.socket],
         roles: Sequence[str],
+        sockets: Mapping[str, socket.socket],
         ledger: Ledger,
         counter: Counter,
         watch: Watch | None = None,
     ) -> None:
-        """`sockets` are the listeners', and behind them that of the metrics if any. Raises OSError."""
+        """`sockets` are, by address, those that the roles need. Raises OSError."""
         self.config = config
         self.watch = watch
         self.sockets = sockets
-        self._ledger = ledger
-        self._roles = roles
-        count = config.gateway.workers or len(os.sched_getaffinity(0))
-        listeners = len(config.listener)
-        self._slots: list[int] = []
-        self._bulletins: list[int] = []
-        self._counts = share_memory(_SEATS * count, listeners)
-        try:
-            for _ in range(_SEATS * count):
-                self._slots.append(ledger.take())
-                self._bulletins.append(bulletin.share_memory())
-        except OSError:
-            self._give_back()
-            raise
-        self._workers = [
-            Child("smtp", config, counter, [self._seat(seat, count) for seat in (number, count + number)])
-            for number in range(count)
+        self._seating = Seating(config, roles, sockets, ledger)
+        self._crews = [
+            [Child(role, config, counter, seats) for seats in workers]
+            for role, workers in self._seating.crews
         ]
         # Who keeps records or shows figures loads no plugins, and has no business with them.
         bare = msgspec.structs.replace(config, plugins=None)
-        self._keepers = [Child("journal", bare, counter)]
-        self._shows = [Child("metrics", bare, counter, [self._view(each)]) for each in sockets[listeners:]]
+        self._keepers = [Child("journal", bare, counter)] if "journal" in roles else []
+        views = [_view(sockets[shown.address], ledger) for shown in metrics_of(config, roles)]
+        self._shows = [Child("metrics", bare, counter, [view]) for view in views]
 
     async def start(self) -> None:
-        """Start one worker; where that comes up, the others. Raises StartError, and OSError."""
+        """Start one worker of each crew; where those come up, the others. Raises StartError, and OSError."""
         try:
-            if "smtp" in self._roles:
-                await self._workers[0].start()
-                await asyncio.gather(*(worker.start() for worker in self._workers[1:]))
-            if "journal" in self._roles:
-                await asyncio.gather(*(keeper.start() for keeper in self._keepers))
+            for first, *_ in self._crews:
+                await first.start()
+            others = [child for _, *rest in self._crews for child in rest]
+            await asyncio.gather(*(child.start() for child in others))
+            await asyncio.gather(*(keeper.start() for keeper in self._keepers))
             await asyncio.gather(*(show.start() for show in self._shows))
         except (StartError, OSError):
             await self.stop()
@@ -92,38 +74,18 @@ class Generation:
 
     async def stop(self) -> None:
         """Let the workers finish, then the journal, which has their last records to keep."""
+        workers = [child for crew in self._crews for child in crew]
         # A signal to the whole process group reaches all of them before it reaches us.
-        for child in (*self._workers, *self._keepers, *self._shows):
+        for child in (*workers, *self._keepers, *self._shows):
             child.expect_end()
-        await asyncio.gather(*(child.stop() for child in (*self._workers, *self._shows)))
+        await asyncio.gather(*(child.stop() for child in (*workers, *self._shows)))
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
-        self._give_back()
+        self._seating.close()
 
-    def _give_back(self) -> None:
-        """Whatever the workers shared."""
-        for descriptor in (self._counts, *self._bulletins):
-            os.close(descriptor)
-        for slot in self._slots:
-            self._ledger.give_back(slot)
 
-    def _seat(self, number: int, workers: int) -> Seat:
-        sockets = [each.fileno() for each in self.sockets[: len(self.config.listener)]]
-        ledger, board = self._ledger.descriptor, self._bulletins[number]
-        arguments = [
-            f"--sockets={','.join(map(str, sockets))}",
-            f"--counts={self._counts}",
-            f"--seat={number}",
-            f"--seats={_SEATS * workers}",
-            f"--workers={workers}",
-            f"--ledger={ledger}",
-            f"--slot={self._slots[number]}",
-            f"--bulletin={board}",
-        ]
-        return Seat(arguments, [*sockets, self._counts, ledger, board], board)
-
-    def _view(self, metrics: socket.socket) -> Seat:
-        number, ledger = metrics.fileno(), self._ledger.descriptor
-        return Seat([f"--sockets={number}", f"--ledger={ledger}"], [number, ledger])
+def _view(metrics: socket.socket, ledger: Ledger) -> Seat:
+    numbers = [metrics.fileno(), ledger.descriptor]
+    return Seat([f"--sockets={numbers[0]}", f"--ledger={numbers[1]}"], numbers)
 
 
 class Wish(enum.Enum):
@@ -135,14 +97,14 @@ class Wish(enum.Enum):
 
 
 class Supervisor:
-    """Runs the roles until SIGTERM or SIGINT.
+    """Runs all roles that the configuration needs, or only one, until SIGTERM or SIGINT.
 
     SIGHUP brings a new configuration, and so do changed plugins, unless that says otherwise.
     """
 
-    def __init__(self, file: Path, roles: Sequence[str]) -> None:
+    def __init__(self, file: Path, only: str | None = None) -> None:
         self._file = file
-        self._roles = roles
+        self._only = only
         self._sockets: dict[str, socket.socket] = {}
         # What has been counted outlives every process and every configuration.
         self._ledger = Ledger()
@@ -171,7 +133,7 @@ class Supervisor:
     def _read(self) -> tuple[Config, Watch | None]:
         """Everything from its files. Raises ConfigError."""
         config = load(self._file)
-        if "smtp" not in self._roles:
+        if self._only == "journal":
             return config, None
         # Looked at before they are read: what changes in between is a change.
         watch = _watch(config)
@@ -179,9 +141,10 @@ class Supervisor:
 
     def _prepare(self, config: Config, watch: Watch | None) -> Generation:
         """The processes of a configuration, not started yet. Raises ConfigError."""
+        roles = roles_of(config, self._only)
         prepare_directories(config)
-        sockets = self._bind(config) if "smtp" in self._roles else []
-        return Generation(config, sockets, self._roles, self._ledger, self._counter, watch)
+        sockets = self._bind(config, roles)
+        return Generation(config, roles, sockets, self._ledger, self._counter, watch)
 
     async def _next_wish(self, watch: Watch | None) -> Wish:
         """Wait for a signal, or for a change of the plugins that has settled."""
@@ -228,25 +191,25 @@ class Supervisor:
         _log.info("the new configuration is in force", cause=wish.value, file=str(self._file))
         return new
 
-    def _bind(self, config: Config) -> list[socket.socket]:
-        """The listening sockets, those that are open already among them, and that of the metrics.
+    def _bind(self, config: Config, roles: Sequence[str]) -> dict[str, socket.socket]:
+        """The sockets that the roles need, those that are open already among them, by address.
 
         Raises ConfigError.
         """
-        wanted = [("[[listener]]", listener.address, listener.socket_mode) for listener in config.listener]
-        if config.metrics is not None:
-            wanted.append(("[metrics]", config.metrics.address, "660"))
+        listeners = listeners_of(config, roles)
+        wanted = [("[[listener]]", listener.address, listener.socket_mode) for listener in listeners]
+        wanted += [("[metrics]", shown.address, "660") for shown in metrics_of(config, roles)]
         try:
             for section, address, mode in wanted:
                 if address not in self._sockets:
                     self._sockets[address] = bind(address, mode, section)
         except ConfigError as error:
             raise error.in_file(config.file) from None
-        return [self._sockets[address] for _, address, _ in wanted]
+        return {address: self._sockets[address] for _, address, _ in wanted}
 
     def _close_unused(self, generation: Generation) -> None:
         for address, listening in list(self._sockets.items()):
-            if listening not in generation.sockets:
+            if address not in generation.sockets:
                 del self._sockets[address]
                 listening.close()
 

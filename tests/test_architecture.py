@@ -36,6 +36,7 @@ ADAPTERS = {
     "dns": {"filters/resolver.py"},
     "libarchive": {"filters/sandbox/archives.py"},
     "magic": {"filters/sandbox/true_types.py"},
+    "milter": {"gateway/milter/library.py"},
     "msoffcrypto": {"filters/sandbox/documents.py"},
     "oletools": {"filters/sandbox/documents.py"},
     "click": {"gateway/cli/"},
@@ -56,6 +57,7 @@ READERS_OF_CONFIGURATION = (
     "gateway.child",
     "gateway.effective",
     "gateway.reference",
+    "gateway.seating",
     "gateway.supervisor",
     "gateway.listening",
     "gateway.plugins.fixtures",
@@ -196,6 +198,23 @@ def test_front_ends_do_not_know_each_other():
         assert not each.is_of("gateway.milter"), each.where
     for each in (each for each in IMPORTS if _is_in(each.by.name, ("gateway.milter",))):
         assert not each.is_of("gateway.proxy"), each.where
+
+
+def test_nobody_needs_libmilter_but_who_serves_an_mta():
+    for each in IMPORTS:
+        if each.is_of("gateway.milter"):
+            assert _is_in(each.by.name, ("gateway.milter", "gateway.roles.milter")), each.where
+    # What its module imports at once is imported where there is no libmilter, too.
+    at_once = [node for node in SOURCES["gateway.roles.milter"].tree.body if isinstance(node, ast.ImportFrom)]
+    modules = {node.module for node in at_once if node.module is not None}
+    assert {name for name in modules if _is_in(name, ("gateway.milter",))} == {"gateway.milter.presence"}
+    assert not _modules_used(SOURCES["gateway.milter.presence"])
+
+
+def test_each_role_knows_its_own_front_end():
+    for role, other in (("smtp", "gateway.milter"), ("milter", "gateway.proxy"), ("worker", "gateway.proxy")):
+        for each in _imports_by(f"gateway.roles.{role}"):
+            assert not each.is_of(other), each.where
 
 
 def test_only_front_ends_are_told_what_to_do_by_clients():

@@ -17,6 +17,7 @@ from gateway.config import load, read_plugins
 from gateway.effective import effective
 from gateway.plugins.review import can_discard
 from gateway.relay.client import DownstreamError, connect
+from gateway.roles.milter import check_presence
 from gateway.smtp.endpoint import Endpoint
 from gateway.terms import Encrypt
 
@@ -32,6 +33,7 @@ def command(live: bool, config_file: Path) -> int:
     config = read_plugins(load(config_file))
     with _impatience({source.path for source in config.plugins or ()}):
         assembly = assemble(config)
+    check_presence(config)
     click.echo(effective(assembly), nl=False)
     for policy in (setting.policy for setting in assembly.policies):
         if can_discard(policy):

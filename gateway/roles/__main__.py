@@ -33,7 +33,7 @@ def _read_config(file: Path) -> Config:
 
 async def _work(arguments: argparse.Namespace, config: Config, upwards: int) -> None:
     control = Control(upwards)
-    # Imported late: the journal needs no SMTP server, and has no business loading anybody's plugins.
+    # Imported late: none needs what another one does, and the journal has no business loading plugins.
     if arguments.role == "journal":
         from gateway.roles.journal import keep
 
@@ -43,19 +43,23 @@ async def _work(arguments: argparse.Namespace, config: Config, upwards: int) -> 
 
         await show(_sockets(arguments)[0], arguments.ledger, control)
     else:
-        from gateway.roles.smtp import Place, serve
+        await _judge(arguments, config, control)
 
-        place = Place(
-            _sockets(arguments),
-            arguments.counts,
-            arguments.seat,
-            arguments.seats,
-            arguments.workers,
-            arguments.bulletin,
-            arguments.ledger,
-            arguments.slot,
-        )
-        await serve(config, place, control)
+
+async def _judge(arguments: argparse.Namespace, config: Config, control: Control) -> None:
+    from gateway.roles.worker import Desk
+
+    desk = Desk(arguments.workers, arguments.bulletin, arguments.ledger, arguments.slot)
+    sockets = _sockets(arguments)
+    if arguments.role == "milter":
+        from gateway.roles import milter
+
+        await milter.serve(config, desk, milter.Place(arguments.listener, sockets[0]), control)
+    else:
+        from gateway.roles import smtp
+
+        place = smtp.Place(sockets, arguments.counts, arguments.seat, arguments.seats)
+        await smtp.serve(config, desk, place, control)
 
 
 def _sockets(arguments: argparse.Namespace) -> list[socket.socket]:
@@ -68,16 +72,15 @@ def leave_no_dumps() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def main() -> None:
-    """Entry point of `python -m gateway.roles`."""
-    leave_no_dumps()
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sluicegate")
-    parser.add_argument("role", choices=("smtp", "journal", "metrics"))
+    parser.add_argument("role", choices=("smtp", "milter", "journal", "metrics"))
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--sockets", help="file descriptors of the bound sockets")
     parser.add_argument("--counts", type=int, help="file descriptor of the memory that workers count in")
     parser.add_argument("--seat", type=int, help="its place in that memory")
     parser.add_argument("--seats", type=int, help="how many places there are")
+    parser.add_argument("--listener", type=int, help="the number of its listener among the milters'")
     parser.add_argument("--workers", type=int, help="how many workers there are")
     parser.add_argument(
         "--bulletin", type=int, help="file descriptor of the memory in which it says what it is at"
@@ -86,7 +89,13 @@ def main() -> None:
         "--ledger", type=int, help="file descriptor of the memory in which everything is counted"
     )
     parser.add_argument("--slot", type=int, help="its place in that memory")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Entry point of `python -m gateway.roles`."""
+    leave_no_dumps()
+    arguments = _parser().parse_args()
     configure_logging()
     upwards = take_upwards()
     try:

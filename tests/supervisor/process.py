@@ -42,7 +42,8 @@ def free_port() -> int:
 class Process:
     """The supervisor, in a process group of its own; killed with all its children at the end.
 
-    `listener` are further keys of its listener, `order` its policies, `plugins` their directory.
+    `listener` are further keys of its listener, `order` its policies, `plugins` their directory, `role` the
+    only one it is to run.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Process:
         self._workers = workers
         # More of the configuration file, for the start.
         self.extra = ""
+        self.role = ""
         self._descriptors = descriptors
         self._log = directory / "log"
 
@@ -93,7 +95,7 @@ class Process:
         """Start it, or start it again; return when it serves."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "run", "--config", str(self.file)],
+                [sys.executable, "-m", "gateway", "run", *self._only(), "--config", str(self.file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -102,6 +104,9 @@ class Process:
             )
         soon(lambda: "ready" in self.log or self._process.poll() is not None, _START)
         assert self._process.poll() is None, self.log
+
+    def _only(self) -> list[str]:
+        return ["--role", self.role] if self.role else []
 
     def __exit__(self, *_: object) -> None:
         for pid in (self.pid, *self.children()):

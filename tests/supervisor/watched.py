@@ -98,7 +98,7 @@ class Watched:
 
     async def __aenter__(self) -> Self:
         ready = asyncio.Event()
-        self._supervisor = Supervisor(self.process.file, ("smtp", "journal"))
+        self._supervisor = Supervisor(self.process.file)
         self._running = asyncio.create_task(self._supervisor.run(lambda _: ready.set()))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({self._running, waiting}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
