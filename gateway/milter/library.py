@@ -1,4 +1,4 @@
-"""libmilter, by way of pymilter's lower module: the only place that knows either.
+"""The way to libmilter, by pymilter's lower module: the only place that knows either.
 
 libmilter's threads call in here, one after the other for one MTA connection, and each time in another
 thread. What they bring goes to the connection's `Link`; its answer is carried out here. libmilter serves one
