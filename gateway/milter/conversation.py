@@ -22,6 +22,8 @@ from policies.verdict import Verdict
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# Whose transaction begins, and by what it said with MAIL.
+Beginning = tuple[Session, Envelope]
 _Method = Callable[Concatenate["Conversation", P], Coroutine[Any, Any, T]]
 
 
@@ -68,11 +70,9 @@ class Conversation:
         return GO_ON if refusal is None else self._refuse(refusal)
 
     @_in_turn
-    async def mail(self, session: Session, envelope: Envelope) -> Answer:
+    async def mail(self, beginning: Beginning) -> Answer:
         """A transaction begins; the stages so far are judged while the MTA goes on."""
-        await self._forget()
-        self._session, self._envelope, self._stage = session, envelope, Stage.MAIL
-        self._opening = asyncio.create_task(self._open(session, envelope))
+        await self._begin(beginning)
         if self._service.speak == "connect":
             refusal = (await self._opened()).early_refusal
             if refusal is not None:
@@ -91,8 +91,10 @@ class Conversation:
         return self._refuse(Judgement(verdict, None, stage.value))
 
     @_in_turn
-    async def rcpt(self, recipient: Path, parameters: Parameters) -> Answer:
-        """Whether this recipient may have the message."""
+    async def rcpt(self, recipient: Path, parameters: Parameters, beginning: Beginning | None) -> Answer:
+        """Whether this recipient may have the message; `beginning` is a transaction's not told yet."""
+        if beginning is not None:
+            await self._begin(beginning)
         self._stage = Stage.RCPT
         return await (await self._opened()).add_recipient(recipient, parameters)
 
@@ -132,13 +134,20 @@ class Conversation:
         await self._forget()
         await self._early.close()
 
-    async def fail(self, error: Exception) -> Answer:
+    async def fail(self, session: Session, error: Exception) -> None:
         """Something of ours broke, or took too long: nothing of the transaction can be trusted."""
+        self._session = session
         event = self._event()
         await self._forget()
-        return Answer(self._service.recorder.failed(event, error))
+        self._service.recorder.failed(event, error)
 
     # Inside
+
+    async def _begin(self, beginning: Beginning) -> None:
+        await self._forget()
+        self._session, self._envelope = beginning
+        self._stage = Stage.MAIL
+        self._opening = asyncio.create_task(self._open(*beginning))
 
     async def _opened(self) -> MilterTransaction:
         """The transaction, once the stages before RCPT have been judged."""

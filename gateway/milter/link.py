@@ -11,7 +11,7 @@ import structlog
 
 from gateway.hearing import malformed, overloaded, too_big
 from gateway.milter.changes import Field
-from gateway.milter.conversation import Conversation
+from gateway.milter.conversation import Beginning, Conversation
 from gateway.milter.crossing import Crossing, NoAnswer
 from gateway.milter.macros import Macros, session_of, with_security
 from gateway.milter.transaction import GO_ON, Answer, Submission
@@ -26,6 +26,8 @@ from gateway.smtp.transaction import Stage
 from gateway.spool import Spool
 from policies.verdict import Verdict
 
+# Octets that an MTA sends of a body at once.
+_CHUNK = 65_535
 _TRY_AGAIN = Answer(Reply.of(451, "4.3.0", "Temporary failure, please try again later"))
 _LEAVING = Answer(Reply.of(421, "4.3.2", "Shutting down, please try again later"))
 
@@ -47,6 +49,7 @@ class Link:
         self._session: Session | None = None
         self._failure: Answer | None = None
         self._is_in_transaction = False
+        self._beginning: Beginning | None = None
         self._fields: list[Field] = []
         self._spool: Spool | None = None
         self._message: Message | None = None
@@ -89,7 +92,9 @@ class Link:
             return self._failure or _TRY_AGAIN
         if self._session.helo_name is None:
             # Who says nothing is judged by that: no stage is skipped.
-            self.helo("", macros)
+            greeted = self.helo("", macros)
+            if greeted is not GO_ON:
+                return greeted
         if self._service.recorder.is_full:
             return Answer(JOURNAL_FULL)
         self._failure = None
@@ -105,15 +110,18 @@ class Link:
         if size is not None and size > self._service.max_message_size:
             return self._refuse(Stage.MAIL, session, envelope, too_big(f"SIZE={size}"))
         self._session = session
-        return self._begin(session, envelope)
+        return self._begin((session, envelope))
 
-    def _begin(self, session: Session, envelope: Envelope) -> Answer:
-        opening = self._conversation.mail(session, envelope)
+    def _begin(self, beginning: Beginning) -> Answer:
+        self._beginning = None
         answer = GO_ON
         if self._service.speak == "connect":
-            answer = self._crossing.ask(opening)
+            answer = self._crossing.ask(self._conversation.mail(beginning))
+        elif self._service.pipeline.has_policies(Stage.MAIL):
+            self._crossing.tell(self._conversation.mail(beginning))
         else:
-            self._crossing.tell(opening)
+            # Nobody has anything to find out before the first recipient is named.
+            self._beginning = beginning
         self._is_in_transaction = answer is GO_ON
         return answer
 
@@ -125,8 +133,10 @@ class Link:
         try:
             recipient, parameters = parse_rcpt(b"TO:" + argument)
         except CommandError as error:
-            return self._refuse(Stage.RCPT, self._known, None, malformed(error, argument))
-        return self._crossing.ask(self._conversation.rcpt(recipient, parameters))
+            envelope = self._beginning[1] if self._beginning else None
+            return self._refuse(Stage.RCPT, self._known, envelope, malformed(error, argument))
+        beginning, self._beginning = self._beginning, None
+        return self._crossing.ask(self._conversation.rcpt(recipient, parameters, beginning))
 
     def _argument(self, arguments: Sequence[bytes]) -> bytes:
         """What stands behind MAIL FROM or RCPT TO, a path that the MTA would complete completed."""
@@ -171,7 +181,10 @@ class Link:
         """A piece of the body; false if no more of it is of use."""
         spool = self._open_spool()
         spool.append(chunk)
-        return not (spool.overflowed or spool.failure or self._failure or self._is_refused_by_header)
+        if spool.overflowed or spool.failure or self._failure:
+            return False
+        # Where this is all there is, there is nothing to be spared.
+        return spool.size < _CHUNK or not self._is_refused_by_header
 
     def _open_spool(self) -> Spool:
         if self._spool is None:
@@ -204,9 +217,9 @@ class Link:
 
     def abort(self) -> None:
         """The MTA gave the transaction up, if there is one: it says so between two as well."""
-        was_in_transaction = self._is_in_transaction
+        is_known = self._is_in_transaction and self._beginning is None
         self._forget()
-        if was_in_transaction:
+        if is_known:
             self._crossing.tell(self._conversation.abort())
 
     def close(self) -> None:
@@ -221,7 +234,7 @@ class Link:
             _log.error("a connection of an MTA cannot be understood", exc_info=error)
             return _TRY_AGAIN
         try:
-            self._crossing.tell(self._conversation.fail(error))
+            self._crossing.tell(self._conversation.fail(self._session, error))
         except NoAnswer:
             _log.error("a failure has no record", exc_info=error)
         return _TRY_AGAIN
@@ -229,7 +242,7 @@ class Link:
     def _forget(self) -> None:
         if self._spool is not None:
             self._spool.close()
-        self._spool = self._message = None
+        self._spool = self._message = self._beginning = None
         self._fields = []
         self._is_in_transaction = False
 
