@@ -74,12 +74,12 @@ class Library:
         self._descriptor = -1
 
     def start(self, bound: socket.socket, backlog: int) -> None:
-        """Serve MTAs that connect there, in threads of libmilter's. Raises OSError.
+        """Serve MTAs that connect there, in threads of libmilter's; the socket is libmilter's then.
 
-        The socket may be shared with other processes: none of them ever waits in accept(2).
+        It may be shared with other processes: none of them ever waits in accept(2). Raises OSError.
         """
         bound.setblocking(False)
-        self._descriptor = os.dup(bound.fileno())
+        self._descriptor = bound.detach()
         self._register()
         milter.setbacklog(backlog)
         milter.settimeout(_IDLE)
