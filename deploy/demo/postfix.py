@@ -62,6 +62,8 @@ sasldb_path: {directory}/config/sasl/passwords
 mech_list: PLAIN LOGIN CRAM-MD5 DIGEST-MD5
 """
 
+_PARAMETER = re.compile(r"(?m)^(\w+) *=")
+
 _MASTER_CF = """\
 127.0.0.1:{port} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
@@ -85,7 +87,8 @@ class Postfix(Daemon):
 
     With `passwords`, by login name, clients may log in; who does may send mail anywhere, and is named in
     the message.
-    `services` are further lines of master.cf, for whoever sets them before it starts.
+    `services` are further lines of master.cf, and `settings` of main.cf, where they take the place of what is
+    there already; for whoever sets them before it starts.
     """
 
     name = "postfix"
@@ -95,6 +98,7 @@ class Postfix(Daemon):
         self.port = free_port()
         self._passwords = passwords or {}
         self.services: Sequence[str] = ()
+        self.settings = ""
         self._may_run = False
         # virtual(8) delivers for no user ID below 100, so root takes nobody's.
         self._uid, self._gid = (65534, 65534) if os.getuid() == 0 else (os.getuid(), os.getgid())
@@ -117,7 +121,8 @@ class Postfix(Daemon):
             gid=self._gid,
             trusted="permit_sasl_authenticated" if self._passwords else "",
         )
-        (self.directory / "config/main.cf").write_text(main_cf + (_LOGINS if self._passwords else ""))
+        main_cf += _LOGINS if self._passwords else ""
+        (self.directory / "config/main.cf").write_text(_settle(main_cf, self.settings))
         (self.directory / "config/master.cf").write_text(
             "\n".join([_MASTER_CF.format(port=self.port), *self.services, ""])
         )
@@ -202,6 +207,13 @@ class Postfix(Daemon):
                 process.wait()  # half a start could not be stopped
                 raise
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def _settle(main_cf: str, settings: str) -> str:
+    """Both, each parameter once: Postfix warns of others."""
+    later = set(_PARAMETER.findall(settings))
+    lines = [line for line in main_cf.splitlines() if not (set(_PARAMETER.findall(line)) & later)]
+    return "\n".join([*lines, settings])
 
 
 def _beginning(file: Path) -> bytes:

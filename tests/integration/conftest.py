@@ -9,7 +9,9 @@ from deploy.demo.c_icap import CICAP
 from deploy.demo.daemons import Clamd, Spamd, interrupt_on_termination
 from deploy.demo.gateway_process import Gateway
 from deploy.demo.postfix import Postfix
+from deploy.demo.postfix_milter import MilterPostfix
 from deploy.demo.rspamd import Rspamd
+from tests.fakes.mta import EXTENSIONS, FakeMTA
 
 GatewayFactory = Callable[..., Gateway]
 
@@ -46,6 +48,20 @@ def c_icap(clamd: Clamd) -> Iterator[CICAP]:
 @pytest.fixture(scope="session")
 def postfix() -> Iterator[Postfix]:
     with Postfix() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[FakeMTA]:
+    """Where `asking_postfix` delivers, octet for octet."""
+    with FakeMTA(extensions=(*EXTENSIONS, "SMTPUTF8")) as mta:
+        yield mta
+
+
+@pytest.fixture(scope="module")
+def asking_postfix(sink: FakeMTA) -> Iterator[MilterPostfix]:
+    """A Postfix that asks whoever listens on its `socket`, by deploy/postfix/milter.cf."""
+    with MilterPostfix(sink.address) as daemon:
         yield daemon
 
 
