@@ -113,7 +113,11 @@ class MTA:
         if octet != Command.OPTNEG.value:
             raise ProtocolError(f"{octet!r} is no negotiation")
         self.negotiated = told = Negotiated.of(data)
-        if told.version > version or told.actions & ~actions or told.steps & ~steps:
+        if (
+            told.version > version
+            or _exceeds(int(told.actions), int(actions))
+            or _exceeds(int(told.steps), int(steps))
+        ):
             raise ProtocolError(f"{told} goes beyond what was offered")
 
     @property
@@ -173,6 +177,7 @@ class MTA:
 
     async def rcpt(self, forward_path: bytes, *parameters: bytes, macros: Macros | None = None) -> Response:
         """RCPT, with angle brackets. The queue identifier is known from the second one on."""
+        assert self._in_transaction, "RCPT without MAIL; say it with `step`"
         known = _mailbox("rcpt", forward_path) | ({"i": self.queue_id} if self.recipients else {})
         response = await self._say(Command.RCPT, strings(forward_path, *parameters), known, macros)
         if response.goes_on or response.is_accept or response.is_discard:
@@ -181,6 +186,7 @@ class MTA:
 
     async def data(self, macros: Macros | None = None) -> Response:
         """DATA; `message` says it where the test has not."""
+        assert self._in_transaction, "DATA without MAIL; say it with `step`"
         self._had_data = True
         return await self._say(Command.DATA, b"", {"i": self.queue_id}, macros)
 
@@ -247,7 +253,10 @@ class MTA:
         await self.close()
 
     async def quit_nc(self) -> None:
-        """The client has gone, and another will come by this connection: `client` is next."""
+        """The client has gone, and another will come by this connection: `client` is next.
+
+        Postfix does not say it; libmilter knows it right behind an end of message only, before `abort`.
+        """
         self._reset()
         await self.send(packet(Command.QUIT_NC))
 
@@ -325,6 +334,11 @@ class MTA:
         elif response.is_accept or response.is_discard:
             self._settled = NOT_SENT
             self._is_discarded = response.is_discard
+
+
+def _exceeds(asked: int, offered: int) -> bool:
+    """Bits that have no name count as well."""
+    return bool(asked & ~offered & 0xFFFFFFFF)
 
 
 def _mailbox(kind: str, path: bytes) -> dict[str, str]:

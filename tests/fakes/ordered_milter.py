@@ -3,13 +3,16 @@
 An order is a macro named after the step, such as {envfrom} or {eom}, and may come with any step before:
 libmilter keeps macros. It is a list (JSON) of calls of pymilter's context, [name, argument, ...], such
 as ["addheader", "X-A", "1"], and of a decision, such as "reject"; without one the milter goes on. The
-call "report" adds a field "Report", a list (JSON) of every step seen and of its arguments.
+call "report" adds a field "Report", a list (JSON) of every step seen and of its arguments, long ones as
+`summary`; "replacebody" takes a text and how often it is repeated: libmilter reads and writes packets of
+65,535 octets at most.
 STEPS are the protocol flags (SMFIP_*) that it asks for where they are offered, a number; SYMBOLS are the
 symbol lists, an object (JSON) of names by stage. Says "ready" once it listens.
 """
 
 import json
 import sys
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +40,15 @@ DECISIONS = {
 }
 
 
+def summary(octets: bytes) -> str:
+    """What stands for many octets."""
+    return f"{len(octets)} octets, {zlib.crc32(octets):08x}"
+
+
 def _text(value: Any) -> Any:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return value.decode("latin-1") if len(value) < 1_000 else summary(value)
+    return value
 
 
 class OrderedMilter:
@@ -76,7 +86,7 @@ class OrderedMilter:
         if call == "report":
             context.addheader("Report", json.dumps(self._seen))
         elif call == "replacebody":
-            context.replacebody(values[0].encode("latin-1"))
+            context.replacebody(values[0].encode("latin-1") * values[1])
         else:
             getattr(context, call)(*values)
 
