@@ -2,7 +2,8 @@
 
 An order is a macro named after the step, such as {envfrom} or {eom}, and may come with any step before:
 libmilter keeps macros. It is a list (JSON) of calls of pymilter's context, [name, argument, ...], such
-as ["addheader", "X-A", "1"], and of a decision, such as "reject"; without one the milter goes on. The
+as ["addheader", "X-A", "1"], and of a decision, such as "reject"; without one the milter goes on. One for
+the end of the message may be the value of a field "Order" as well, where a real MTA is to bring it. The
 call "report" adds a field "Report", a list (JSON) of every step seen and of its arguments, long ones as
 `summary`; "replacebody" takes a text and how often it is repeated: libmilter reads and writes packets of
 65,535 octets at most.
@@ -58,6 +59,7 @@ class OrderedMilter:
         self._steps = steps
         self._symbols = symbols
         self._seen: list[list[Any]] = []
+        self._order = ""
 
     def negotiate(self, context: Any, options: list[int]) -> int:
         for stage, names in self._symbols.items():
@@ -65,6 +67,7 @@ class OrderedMilter:
         self._steps &= options[1]
         options[1:] = [self._steps, 0, 0]
         self._seen.clear()
+        self._order = ""
         return milter.CONTINUE
 
     def step(self, name: str) -> Callable[..., int]:
@@ -72,7 +75,9 @@ class OrderedMilter:
 
         def called(context: Any, *arguments: Any) -> int:
             self._seen.append([name, *map(_text, arguments)])
-            order = context.getsymval(f"{{{name}}}")
+            if (name, *arguments[:1]) == ("header", "Order"):
+                self._order = _text(arguments[1])
+            order = context.getsymval(f"{{{name}}}") or (self._order if name == "eom" else "")
             if self._steps & SILENT.get(name, 0):
                 return milter.NOREPLY
             *calls, decision = json.loads(order) if order else ["continue"]
