@@ -152,16 +152,18 @@ class Link:
 
     def data(self) -> Answer:
         """DATA: whether there is room for the message."""
-        if self._failure is not None:
-            return self._failure
+        answer = self._failure or self._room()
+        # Some MTAs say nothing more of a transaction whose DATA was refused.
+        self._is_in_transaction = answer is GO_ON
+        return answer
+
+    def _room(self) -> Answer:
         if self._service.recorder.is_full:
             return Answer(JOURNAL_FULL)
         full = self._service.store.refusal()
-        return (
-            self._crossing.ask(self._conversation.refuse_content(overloaded("4.3.1", full)))
-            if full
-            else GO_ON
-        )
+        if not full:
+            return GO_ON
+        return self._crossing.ask(self._conversation.refuse_content(overloaded("4.3.1", full)))
 
     # The message
 
