@@ -49,8 +49,8 @@ def begin(client: Client, sender: str, *recipients: str) -> list[int]:
     return [client.say(f"{line}\r\n".encode()).code for line in lines]
 
 
-def seconds(parameter: str) -> int:
-    found = re.search(rf"(?m)^{parameter} = (\d+)s$", MILTER_CF.read_text(encoding="utf-8"))
+def number(parameter: str, file: Path = MILTER_CF) -> int:
+    found = re.search(rf"(?m)^{parameter} = (\d+)s?$", file.read_text(encoding="utf-8"))
     assert found, parameter
     return int(found[1])
 
@@ -67,7 +67,17 @@ def test_postfix_knows_every_parameter(asking_postfix: MilterPostfix):
 @pytest.mark.parametrize("parameter", ["milter_command_timeout", "milter_content_timeout"])
 def test_postfix_waits_longer_than_the_gateway_takes(parameter: str):
     # And no longer than a client waits for the reply to DATA (RFC 5321, section 4.5.3.2.4).
-    assert GatewaySection(hostname="mx").deadline + 20 < seconds(parameter) < 120
+    assert GatewaySection(hostname="mx").deadline + 20 < number(parameter) < 120
+
+
+@pytest.mark.parametrize("name", ["main.cf", "milter.cf"])
+@pytest.mark.parametrize("parameter", ["mailbox_size_limit", "virtual_mailbox_limit"])
+def test_a_mailbox_takes_what_a_message_may_be(name: str, parameter: str):
+    file = MILTER_CF.with_name(name)
+    largest = number("message_size_limit", file)
+    assert largest > GatewaySection(hostname="mx").max_message_size
+    # Else Postfix's delivery agents end with a fatal error. 0 is no limit.
+    assert number(parameter, file) in {0, largest}
 
 
 @pytest.mark.usefixtures("milter")
