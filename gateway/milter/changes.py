@@ -95,9 +95,10 @@ def _split(field: bytes) -> Field:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Whom the client named, and where policies send that mail."""
+    """Whom the client named, by which address the MTA knows that one, and where policies send the mail."""
 
     path: Path
+    known_as: str
     target: Path
 
 
@@ -115,6 +116,6 @@ def recipient_changes(recipients: Sequence[Recipient], wanted: Sequence[Path]) -
     New ones first: at no moment is there a message for nobody. Nobody is added who is there, for an MTA
     may deliver it twice.
     """
-    named = dict.fromkeys(each.path for each in recipients)
+    named = {each.path: each.known_as for each in recipients}
     yield from (Add(f"<{path}>") for path in wanted if path not in named)
-    yield from (Delete(f"<{path}>") for path in named if path not in wanted)
+    yield from (Delete(f"<{known_as}>") for path, known_as in named.items() if path not in wanted)

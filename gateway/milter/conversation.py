@@ -91,12 +91,14 @@ class Conversation:
         return self._refuse(Judgement(verdict, None, stage.value))
 
     @_in_turn
-    async def rcpt(self, recipient: Path, parameters: Parameters, beginning: Beginning | None) -> Answer:
+    async def rcpt(
+        self, recipient: Path, parameters: Parameters, known_as: str, beginning: Beginning | None
+    ) -> Answer:
         """Whether this recipient may have the message; `beginning` is a transaction's not told yet."""
         if beginning is not None:
             await self._begin(beginning)
         self._stage = Stage.RCPT
-        return await (await self._opened()).add_recipient(recipient, parameters)
+        return await (await self._opened()).add_recipient(recipient, parameters, known_as)
 
     @_in_turn
     async def refuse_content(self, verdict: Verdict) -> Answer:

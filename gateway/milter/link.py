@@ -99,14 +99,15 @@ class Link:
             return Answer(JOURNAL_FULL)
         self._failure = None
         session = with_security(self._session, macros)
-        argument = self._argument(arguments)
+        address, *parameters = arguments
+        argument = b" ".join([self._path(_bare(address)), *parameters])
         try:
-            reverse_path, parameters = parse_mail(b"FROM:" + argument)
-            size = parse_size(parameters)
+            reverse_path, declared = parse_mail(b"FROM:" + argument)
+            size = parse_size(declared)
         except CommandError as error:
             return self._refuse(Stage.MAIL, session, None, malformed(error, argument))
-        envelope = Envelope(reverse_path, parameters=parameters)
-        session = replace(session, esmtp=bool(parameters))
+        envelope = Envelope(reverse_path, parameters=declared)
+        session = replace(session, esmtp=bool(declared))
         if size is not None and size > self._service.max_message_size:
             return self._refuse(Stage.MAIL, session, envelope, too_big(f"SIZE={size}"))
         self._session = session
@@ -129,23 +130,24 @@ class Link:
         """RCPT: the forward-path, and the parameters behind it."""
         if self._failure is not None:
             return self._failure
-        argument = self._argument(arguments)
+        address = _bare(arguments[0])
+        argument = b" ".join([self._path(address), *arguments[1:]])
         try:
             recipient, parameters = parse_rcpt(b"TO:" + argument)
         except CommandError as error:
             envelope = self._beginning[1] if self._beginning else None
             return self._refuse(Stage.RCPT, self._known, envelope, malformed(error, argument))
         beginning, self._beginning = self._beginning, None
-        return self._crossing.ask(self._conversation.rcpt(recipient, parameters, beginning))
+        # What the MTA knows is what the client gave, but for a source route.
+        known_as = str(recipient) if b"@" in address else address.decode("utf-8")
+        return self._crossing.ask(self._conversation.rcpt(recipient, parameters, known_as, beginning))
 
-    def _argument(self, arguments: Sequence[bytes]) -> bytes:
-        """What stands behind MAIL FROM or RCPT TO, a path that the MTA would complete completed."""
-        address, *parameters = arguments
-        address = address.removeprefix(b"<").removesuffix(b">")
+    def _path(self, address: bytes) -> bytes:
+        """The path as a client would have to give it: in brackets, and with the domain that the MTA adds."""
         mta = self._known.mta
         if address and b"@" not in address and mta is not None and mta.name:
             address += b"@" + mta.name.encode("utf-8")
-        return b" ".join([b"<%s>" % address, *parameters])
+        return b"<%s>" % address
 
     def _refuse(self, stage: Stage, session: Session, envelope: Envelope | None, verdict: Verdict) -> Answer:
         return self._crossing.ask(self._conversation.refuse(stage, session, envelope, verdict))
@@ -253,3 +255,7 @@ class Link:
         if self._session is None:
             raise ValueError("the MTA did not say who is connected")
         return self._session
+
+
+def _bare(address: bytes) -> bytes:
+    return address.removeprefix(b"<").removesuffix(b">")

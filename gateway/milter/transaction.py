@@ -82,8 +82,8 @@ class MilterTransaction:
         """What the stages before RCPT came to, if that is a refusal."""
         return self._hearing.early_refusal
 
-    async def add_recipient(self, recipient: Path, parameters: Parameters) -> Answer:
-        """Whether this one may have the message."""
+    async def add_recipient(self, recipient: Path, parameters: Parameters, known_as: str) -> Answer:
+        """Whether this one may have the message; `known_as` is its address to the MTA."""
         heard = await self._hearing.hear(recipient, parameters, self._envelope)
         if heard.refusal is not None:
             return Answer(self._service.recorder.refused(heard.event, heard.refusal))
@@ -93,7 +93,7 @@ class MilterTransaction:
             judgement = Judgement(separate, None, Stage.RCPT.value)
             return Answer(self._service.recorder.refused(heard.event, judgement))
         self._party = party
-        party.take(heard)
+        party.take(heard, known_as)
         self._envelope = replace(self._envelope, recipients=party.recipients)
         return GO_ON
 
@@ -135,11 +135,11 @@ class _Asked(Party):
         self._named: list[Recipient] = []
         self._queue_id: str | None = None
 
-    def take(self, heard: Heard) -> None:
+    def take(self, heard: Heard, known_as: str) -> None:
         """One more recipient."""
         target = heard.case.take_redirect() or heard.recipient
         self.admit(heard)
-        self._named.append(Recipient(heard.recipient, target))
+        self._named.append(Recipient(heard.recipient, known_as, target))
 
     def event(self, message: Message | None = None) -> Event:
         """What happens to them after RCPT, for the record."""
