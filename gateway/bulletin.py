@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.journal.record import ClientRecord
+from gateway.journal.record import ClientRecord, MTARecord
 from gateway.smtp.transaction import Transaction
 
 # Whether a policy is under way, its beginning in nanoseconds of CLOCK_MONOTONIC, two lengths.
@@ -35,6 +35,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
     client: ClientRecord
     reverse_path: str | None = None
     recipients: list[str] = []
+    mta: MTARecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ def _encode(tx: Transaction) -> bytes:
         sender = str(envelope.reverse_path) or "<>"
         named = envelope.recipients if envelope.recipient is None else (envelope.recipient,)
         recipients = [str(each) for each in named[:_MAX_RECIPIENTS]]
-    subject = Subject(tx.stage.value, session.listener, client, sender, recipients)
+    mta = MTARecord(session.mta.name, session.mta.daemon) if session.mta else None
+    subject = Subject(tx.stage.value, session.listener, client, sender, recipients, mta)
     try:
         octets = _encoder.encode(subject)
     except UnicodeEncodeError:

@@ -42,6 +42,7 @@ def record_death(notice: Notice, end: str, traceback: str, node: str, state_dire
             client=subject.client,
             reverse_path=subject.reverse_path,
             recipients=subject.recipients,
+            mta=subject.mta,
         )
     )
     if not writer.flush():

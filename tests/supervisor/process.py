@@ -148,6 +148,21 @@ class Process:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+class OnlyMilter(Process):
+    """A gateway whose only listener is a milter's, on the Unix socket `path`, without a relay."""
+
+    @property
+    def path(self) -> Path:
+        return self.directory / "milter"
+
+    def configure(self, extra: str = "", port: int | None = None) -> None:
+        """Write the configuration file."""
+        super().configure(extra, port)
+        before, _, rest = self.file.read_text().partition("[[listener]]\n")
+        listener = f'[[listener]]\nprotocol = "milter"\naddress = "unix:{self.path}"\n'
+        self.file.write_text(before + listener + "[policies]\n" + rest.partition("[policies]\n")[2])
+
+
 def _belongs(entry: Path, session: int) -> bool:
     """Whether a process that is no corpse belongs to that session, the leader excepted."""
     try:

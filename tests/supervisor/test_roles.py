@@ -1,6 +1,7 @@
 """Which processes are run: by what the configuration listens on, or one role alone. Real ones."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -14,8 +15,9 @@ import pytest
 
 from tests.client import Client
 from tests.config.command import ROOT, sluicegate
+from tests.fakes.milter_mta import MTA
 from tests.fakes.mta import FakeMTA
-from tests.supervisor.process import Process, free_port
+from tests.supervisor.process import OnlyMilter, Process, free_port
 from tests.supervisor.test_metrics import numbers, until
 from tests.waiting import eventually
 
@@ -33,21 +35,6 @@ _USUAL = 8 * 1024 * 1024
 WITHOUT_PYMILTER = 'raise ImportError("libmilter.so.1.0.1: cannot open shared object file")\n'
 
 
-class OnlyMilter(Process):
-    """A gateway whose only listener is a milter's, on the Unix socket `path`, without a relay."""
-
-    @property
-    def path(self) -> Path:
-        return self.directory / "milter"
-
-    def configure(self, extra: str = "", port: int | None = None) -> None:
-        """Write the configuration file."""
-        super().configure(extra, port)
-        before, _, rest = self.file.read_text().partition("[[listener]]\n")
-        listener = f'[[listener]]\nprotocol = "milter"\naddress = "unix:{self.path}"\n'
-        self.file.write_text(before + listener + "[policies]\n" + rest.partition("[policies]\n")[2])
-
-
 def negotiates(path: Path) -> bool:
     """Whether somebody there speaks the milter protocol."""
     with socket.socket(socket.AF_UNIX) as mta:
@@ -55,6 +42,20 @@ def negotiates(path: Path) -> bool:
         mta.connect(str(path))
         mta.sendall(NEGOTIATION)
         return mta.recv(5)[4:] == b"O"
+
+
+def is_listening(path: Path) -> bool:
+    """Whether whoever connects may hope to be accepted."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) != errno.ECONNREFUSED
+
+
+async def begin(mta: MTA) -> None:
+    """A client, and its transaction up to the beginning of the content."""
+    await mta.greet()
+    await mta.mail(b"<s@a.example>")
+    assert (await mta.rcpt(f"<{U1}>".encode())).goes_on
 
 
 async def is_milter(path: Path) -> bool:
@@ -75,6 +76,27 @@ async def test_where_every_listener_is_a_milter_there_is_no_smtp_worker(tmp_path
         running.send(signal.SIGTERM)
         assert await asyncio.to_thread(running.exit_status) == 0
         assert not running.children()
+        assert "Traceback" not in running.log
+
+
+async def test_what_an_mta_has_begun_outlives_a_reload_and_the_end(tmp_path: Path):
+    with OnlyMilter(tmp_path, "") as running:
+        (before,) = running.children("milter")
+        async with MTA.connect(str(running.path)) as first:
+            await begin(first)
+            running.send(signal.SIGHUP)
+            await eventually(lambda: "the new configuration is in force" in running.log)
+            async with MTA.connect(str(running.path)) as second:
+                await begin(second)
+                running.send(signal.SIGTERM)
+                # libmilter looks up every five seconds.
+                await eventually(lambda: not is_listening(running.path), 30)
+                assert before in running.children("milter")
+                for mta in (first, second):
+                    assert mta.delivered(await mta.message(MESSAGE)).recipients == (U1.encode(),)
+        assert await asyncio.to_thread(running.exit_status) == 0
+        assert not running.children()
+        assert [record["verdict"] for record in running.records()] == ["accepted", "accepted"]
         assert "Traceback" not in running.log
 
 

@@ -76,10 +76,12 @@ U1 = "u1@our.example"
 
 
 class Watched:
-    """`async with Watched(...)`: two workers on `port`."""
+    """`async with Watched(...)`: two workers on `port`, or a milter's on the socket of its process."""
 
-    def __init__(self, directory: Path, downstream: str, workers: int = 2) -> None:
-        self.process = Process(directory, downstream, workers)
+    def __init__(
+        self, directory: Path, downstream: str, workers: int = 2, kind: type[Process] = Process
+    ) -> None:
+        self.process = kind(directory, downstream, workers)
         self.port = self.process.port
         (directory / "policies").mkdir()
         (directory / "policies" / "content.py").write_text(_POLICIES)
@@ -115,7 +117,7 @@ class Watched:
 
     def workers(self) -> set[int]:
         """Process numbers of the workers there are."""
-        return {pid for pid in _children() if "smtp" in _command(pid)}
+        return {pid for pid in _children() if {"smtp", "milter"} & set(_command(pid))}
 
     @contextlib.contextmanager
     def without(self, worker: int) -> Iterator[None]:
