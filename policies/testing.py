@@ -21,7 +21,7 @@ from filters.evidence import Evidence, Finding
 from gateway.smtp.address import parse_address
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message
-from gateway.smtp.session import TLS, Session
+from gateway.smtp.session import MTA, TLS, Session
 from gateway.smtp.transaction import Stage, Transaction
 from policies.policy import Policy
 from policies.verdict import Verdict
@@ -85,6 +85,7 @@ def session(
     tls: TLS | None = None,
     authenticated: str | None = None,
     listener: str = "127.0.0.1:25",
+    mta: MTA | None = None,
 ) -> Session:
     """A client connection. Raises ValueError where `client_address` is no IP address."""
     return Session(
