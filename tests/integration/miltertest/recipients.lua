@@ -1,0 +1,12 @@
+-- One of three recipients is refused, and the others get the message.
+local conn = connect()
+greet(conn)
+envelope(conn, "<one@example.com>")
+mt.rcptto(conn, "<blocked@example.com>")
+replied(conn, SMFIR_REPLYCODE, "RCPT")
+rcpt(conn, "<three@example.com>")
+send(conn)
+replied(conn, SMFIR_CONTINUE, "end of message")
+assert(not mt.eom_check(conn, MT_RCPTDELETE, "<blocked@example.com>"), "the MTA never had that one")
+print("passed", reference(conn))
+mt.disconnect(conn)
