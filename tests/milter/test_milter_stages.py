@@ -270,16 +270,6 @@ async def test_a_record_has_all_that_the_mta_says(asked: Asked):
     assert record["downstream"] is None
 
 
-async def test_a_connection_that_goes_on_with_another_client_is_not_believed(asked: Asked):
-    """SMFIC_QUIT_NC, which neither Postfix nor Sendmail says: what was negotiated is forgotten by then."""
-    async with asked.mta() as mta:
-        await mta.greet()
-        await mta.quit_nc()
-        await mta.greet(client_address="192.0.2.2")
-        assert (await mta.mail(A)).is_tempfail
-    await asked.recorded(0)
-
-
 async def test_an_mta_without_macros_is_served(asked: Asked):
     async with asked.mta(has_macros=False) as mta:
         await mta.greet()
