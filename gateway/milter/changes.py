@@ -95,11 +95,11 @@ def _split(field: bytes) -> Field:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Whom the client named, by which address the MTA knows that one, and where policies send the mail."""
+    """Whom the client named, where policies send that mail, and by which address the MTA knows that one."""
 
     path: Path
-    known_as: str
     target: Path
+    known_as: str
 
 
 def recipients_of(case: CaseFile, recipients: Sequence[Recipient]) -> tuple[Path, ...]:
@@ -116,6 +116,8 @@ def recipient_changes(recipients: Sequence[Recipient], wanted: Sequence[Path]) -
     New ones first: at no moment is there a message for nobody. Nobody is added who is there, for an MTA
     may deliver it twice.
     """
-    named = {each.path: each.known_as for each in recipients}
+    named = {each.path for each in recipients}
     yield from (Add(f"<{path}>") for path in wanted if path not in named)
-    yield from (Delete(f"<{known_as}>") for path, known_as in named.items() if path not in wanted)
+    # An MTA finds whom it is to delete by the very address that it was given.
+    unwanted = dict.fromkeys(each.known_as for each in recipients if each.path not in wanted)
+    yield from (Delete(f"<{address}>") for address in unwanted)

@@ -32,7 +32,7 @@ class Crossing:
     def ask(self, question: Coroutine[Any, Any, T]) -> T:
         """Its result. Raises NoAnswer, and what it raises."""
         asked = _Question(question)
-        self._enter(asked.answer())
+        self._enter(asked.answer(), question)
         try:
             return asked.wait(self._patience)
         except NoAnswer:
@@ -41,13 +41,14 @@ class Crossing:
 
     def tell(self, news: Coroutine[Any, Any, object]) -> None:
         """Have it carried out, after what was asked and told before. Raises NoAnswer."""
-        self._enter(_carried_out(news))
+        self._enter(_carried_out(news), news)
 
-    def _enter(self, work: Coroutine[Any, Any, None]) -> None:
+    def _enter(self, work: Coroutine[Any, Any, None], inner: Coroutine[Any, Any, object]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._begin, work)
         except RuntimeError as error:
             work.close()
+            inner.close()
             raise NoAnswer(str(error)) from None
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -79,6 +80,10 @@ class _Question(Generic[T]):
 
     async def answer(self) -> None:
         """On the loop: find the answer and wake the thread."""
+        if self._decision.locked():
+            # Given up before the loop came to it: nothing of it may be carried out, and recorded.
+            self._question.close()
+            return
         self._task = asyncio.current_task()
         try:
             self._result = await self._question

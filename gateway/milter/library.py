@@ -49,11 +49,11 @@ class _Context(Protocol):
 
 
 class _Attached:
-    """A link and the steps that its MTA does not wait for an answer to."""
+    """A link, and what was agreed on with its MTA: steps without an answer, and whether it can skip any."""
 
-    def __init__(self, link: Link, silent: int) -> None:
+    def __init__(self, link: Link, steps: int) -> None:
         self.link = link
-        self.silent = silent
+        self.steps = steps
 
 
 class Library:
@@ -147,6 +147,8 @@ _MACROS = {
     milter.M_CONNECT: AT_CONNECT,
     milter.M_HELO: AT_HELO,
     milter.M_ENVFROM: AT_MAIL,
+    # Sendmail goes by the second only where there is the first.
+    milter.M_EOH: AT_END,
     milter.M_EOM: AT_END,
 }
 
@@ -182,11 +184,11 @@ def _step(step: Callable[..., Answer | None], silent: int = 0) -> Callable[..., 
         link = attached.link
         try:
             answer = step(context, *arguments)
-            if not attached.silent & silent:
+            if not attached.steps & silent:
                 return _carry_out(context, link, answer)
         except Exception as error:
             failure = link.fail(error)
-            if not attached.silent & silent:
+            if not attached.steps & silent:
                 return _carry_out(context, link, failure)
         return int(milter.NOREPLY)
 
@@ -226,12 +228,14 @@ def _abort(context: _Context) -> None:
 
 
 def _body(context: _Context, chunk: bytes) -> int:
-    link = _link(context)
+    attached = context.getpriv()
+    assert attached is not None
     try:
-        return int(milter.CONTINUE if link.body(chunk) else milter.SKIP)
+        is_wanted = attached.link.body(chunk)
     except Exception as error:
-        link.fail(error)
-        return int(milter.SKIP)
+        attached.link.fail(error)
+        is_wanted = False
+    return int(milter.CONTINUE if is_wanted or not attached.steps & milter.P_SKIP else milter.SKIP)
 
 
 # What the MTA is asked to do
@@ -247,8 +251,8 @@ def _carry_out(context: _Context, link: Link, answer: Answer | None) -> int:
     if answer.reply is None:
         return int(milter.CONTINUE)
     reply = answer.reply
-    # MTAs take the text for a format.
-    lines = [line.replace("%", "%%") for line in reply.lines[:_MAX_LINES]]
+    # The last one has the reference. MTAs take the text for a format.
+    lines = [line.replace("%", "%%") for line in (*reply.lines[:-1][: _MAX_LINES - 1], reply.lines[-1])]
     context.setreply(str(reply.code), reply.status, *lines)
     return int(milter.REJECT if reply.is_permanent else milter.TEMPFAIL)
 

@@ -13,7 +13,7 @@ from gateway.hearing import malformed, overloaded, too_big
 from gateway.milter.changes import Field
 from gateway.milter.conversation import Beginning, Conversation
 from gateway.milter.crossing import Crossing, NoAnswer
-from gateway.milter.macros import Macros, session_of, with_security
+from gateway.milter.macros import Macros, says_esmtp, session_of, with_security
 from gateway.milter.transaction import GO_ON, Answer, Submission
 from gateway.recorder import JOURNAL_FULL
 from gateway.service import Service
@@ -48,6 +48,7 @@ class Link:
         self._conversation = Conversation(service)
         self._session: Session | None = None
         self._failure: Answer | None = None
+        self._is_judged_early = False
         self._is_in_transaction = False
         self._beginning: Beginning | None = None
         self._fields: list[Field] = []
@@ -74,6 +75,7 @@ class Link:
     def _judge(self, stage: Stage, judging: Coroutine[object, object, Answer]) -> Answer:
         """Ask where the answer is to be spoken now; else have it found out meanwhile, if anybody cares."""
         if self._service.pipeline.has_policies(stage):
+            self._is_judged_early = True
             if self._service.speak == "connect":
                 return self._crossing.ask(judging)
             self._crossing.tell(judging)
@@ -107,7 +109,7 @@ class Link:
         except CommandError as error:
             return self._refuse(Stage.MAIL, session, None, malformed(error, argument))
         envelope = Envelope(reverse_path, parameters=declared)
-        session = replace(session, esmtp=bool(declared))
+        session = replace(session, esmtp=says_esmtp(declared, macros))
         if size is not None and size > self._service.max_message_size:
             return self._refuse(Stage.MAIL, session, envelope, too_big(f"SIZE={size}"))
         self._session = session
@@ -227,9 +229,10 @@ class Link:
             self._crossing.tell(self._conversation.abort())
 
     def close(self) -> None:
-        """The MTA's connection is over."""
+        """The MTA's connection is over; of a transaction that was open it has said so before."""
         self._forget()
-        self._crossing.tell(self._conversation.close())
+        if self._is_judged_early:
+            self._crossing.tell(self._conversation.close())
 
     def fail(self, error: Exception) -> Answer:
         """A step broke, or nobody answered in time: nothing of the transaction is to pass."""

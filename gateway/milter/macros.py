@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
+from gateway.smtp.command import Parameters
 from gateway.smtp.session import MTA, TLS, Session, plain
 
 Macros = Callable[[str], str | None]
@@ -14,7 +15,7 @@ Macros = Callable[[str], str | None]
 # What is asked for at each step, by libmilter's limit at most five; the MTA may know no such thing.
 AT_CONNECT = "j {daemon_name} {client_resolve}"
 AT_HELO = "{tls_version} {cipher}"
-AT_MAIL = "{auth_authen} {tls_version} {cipher}"
+AT_MAIL = "r {auth_authen} {tls_version} {cipher}"
 AT_END = "i"
 
 # Mail that is handed in on the MTA's own machine comes from no address.
@@ -43,6 +44,11 @@ def _verified(name: str, macros: Macros) -> str | None:
     is_name = name != _NAMELESS and not name.startswith("[")
     # Sendmail passes a name that does not lead back, and says so; Postfix does not pass it.
     return name if is_name and macros("{client_resolve}") in {None, "OK"} else None
+
+
+def says_esmtp(parameters: Parameters, macros: Macros) -> bool:
+    """Whether the client said EHLO, as far as that shows: Sendmail tells, Postfix passes on parameters."""
+    return bool(parameters) or (macros("r") or "").upper().startswith("E")
 
 
 def with_security(session: Session, macros: Macros) -> Session:

@@ -139,7 +139,7 @@ class _Asked(Party):
         """One more recipient."""
         target = heard.case.take_redirect() or heard.recipient
         self.admit(heard)
-        self._named.append(Recipient(heard.recipient, known_as, target))
+        self._named.append(Recipient(heard.recipient, target, known_as))
 
     def event(self, message: Message | None = None) -> Event:
         """What happens to them after RCPT, for the record."""

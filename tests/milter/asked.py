@@ -6,6 +6,7 @@ evaluates the field X-Order, in which everything of `policies` can be used.
 """
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,10 +188,32 @@ async def deliver(mta: MTA, content: bytes = PLAIN, *recipients: bytes, sender: 
     return await mta.message(content)
 
 
+STATES = ("connected", "mail", "rcpt", "data", "header", "eoh", "body")
+
+
+async def up_to(mta: MTA, state: str) -> None:
+    """A transaction that has got so far, and no further."""
+    steps = [
+        lambda: mta.mail(A),
+        lambda: mta.rcpt(B),
+        mta.data,
+        lambda: mta.header(b"Subject", b" x"),
+        mta.eoh,
+        lambda: mta.body(b"x" * 1000),
+    ]
+    for step in steps[: STATES.index(state)]:
+        assert (await step()).goes_on
+
+
 def order(what: str, *fields: str) -> bytes:
     """A message with an order to the policy of the end of data, and further fields behind it."""
     header = "".join(f"{field}\r\n" for field in (f"X-Order: {what}", *fields, "Subject: x"))
     return f"{header}\r\nHello\r\n".encode()
+
+
+def unseen(*fields: str) -> bytes:
+    """A message that no scanner remembers."""
+    return order("None", f"Message-ID: <{uuid.uuid4()}@example.net>", *fields)
 
 
 def brief(record: dict[str, Any], *keys: str) -> tuple[Any, ...]:

@@ -1,0 +1,252 @@
+"""Reloads and ends: who is there goes on, who comes is served by others, and no message is lost between."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.milter_mta import MTA
+from tests.milter.asked import A, Asked, deliver, order, up_to
+from tests.supervisor.process import free_port
+from tests.waiting import eventually
+
+NO = order('reject("no")')
+IN_FORCE = "the new configuration is in force"
+PATIENCE = 30.0
+
+
+async def is_refused(asked: Asked) -> bool:
+    """Whether the policy of the end of data is asked about a new connection's message."""
+    async with asked.mta() as mta:
+        await mta.greet()
+        return bool((await deliver(mta, NO)).is_reject)
+
+
+async def reload(asked: Asked) -> None:
+    count = asked.log.count(IN_FORCE)
+    asked.send(signal.SIGHUP)
+    await eventually(lambda: asked.log.count(IN_FORCE) > count, PATIENCE)
+
+
+# Reload
+
+
+async def test_an_open_session_goes_on_by_the_configuration_it_began_with(tmp_path: Path):
+    with Asked(tmp_path) as asked:
+        old = asked.worker
+        async with asked.mta() as idle, asked.mta() as busy:
+            await idle.greet()
+            await busy.greet()
+            await up_to(busy, "data")
+            asked.order.remove("at_end")
+            asked.configure()
+            await reload(asked)
+            while await is_refused(asked):
+                assert old in asked.children("milter")
+            assert not await is_refused(asked)
+            assert (await busy.message(NO)).is_reject
+            for mta in (busy, idle):
+                assert (await deliver(mta, NO)).is_reject
+            assert old in asked.children("milter")
+        # Nothing keeps it any more.
+        await eventually(lambda: old not in asked.children("milter"), PATIENCE)
+        assert not await is_refused(asked)
+
+
+async def test_nobody_is_refused_or_lost_while_it_is_reloaded(tmp_path: Path):
+    with Asked(tmp_path, workers=2) as asked:
+        is_over = asyncio.Event()
+
+        async def come_and_go() -> int:
+            count = 0
+            while not is_over.is_set():
+                async with asked.mta() as mta:
+                    await mta.greet()
+                    assert (await deliver(mta)).is_continue
+                count += 1
+            return count
+
+        async def reload_again_and_again() -> None:
+            try:
+                for _ in range(4):
+                    await reload(asked)
+            finally:
+                is_over.set()
+
+        *counts, _ = await asyncio.gather(*(come_and_go() for _ in range(3)), reload_again_and_again())
+        assert sum(counts) > 100
+        taken = await asked.recorded(sum(counts))
+        assert {record["verdict"] for record in taken} == {"accepted"}
+        await eventually(lambda: len(asked.children("milter")) == 2, PATIENCE)
+        assert "Traceback" not in asked.log
+
+
+async def test_a_configuration_that_is_refused_changes_nothing(tmp_path: Path):
+    with Asked(tmp_path) as asked:
+        worker = asked.worker
+        async with asked.mta() as mta:
+            await mta.greet()
+            asked.configure("[nonsense]\n")
+            asked.send(signal.SIGHUP)
+            await eventually(lambda: "the new configuration is refused" in asked.log)
+            assert (await deliver(mta, NO)).is_reject
+        assert await is_refused(asked)
+        assert asked.worker == worker
+
+
+# The end
+
+
+async def test_a_transaction_may_end_after_sigterm(tmp_path: Path):
+    with Asked(tmp_path) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            await up_to(mta, "rcpt")
+            asked.send(signal.SIGTERM)
+            # Who comes now is refused at once, and not kept waiting.
+            await eventually(lambda: not _is_open(asked.address))
+            assert (await mta.message(NO)).is_reject
+            # Within the grace the session may go on as well.
+            assert (await deliver(mta)).is_continue
+        assert await asyncio.to_thread(asked.exit_status) == 0
+        assert [record["verdict"] for record in await asked.recorded(2)] == ["rejected", "accepted"]
+        assert "Traceback" not in asked.log
+
+
+def _is_open(address: object) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(address))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+class Lone:
+    """A process that is only a milter, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def says(self) -> str:
+        """Its next line."""
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
+        return line.decode().strip()
+
+    def tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+
+
+@contextlib.asynccontextmanager
+async def lone(address: str, directory: Path, grace: float = 0.1) -> AsyncIterator[Lone]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.milter.lone", address, str(directory / "state"), str(grace)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        running = Lone(process)
+        assert await running.says() == "ready"
+        yield running
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def leaving(mta: MTA) -> bool:
+    """Whether a new transaction is sent away; one that is not is given up again."""
+    response = await mta.mail(A)
+    if response.is_continue:
+        await mta.abort()
+        return False
+    assert (response.reply.code, response.reply.status) == (421, "4.3.2")
+    return True
+
+
+async def until_leaving(mta: MTA) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await leaving(mta):
+            continue
+
+
+async def test_after_the_grace_a_new_transaction_is_sent_away_and_an_open_one_may_end(tmp_path: Path):
+    path = tmp_path / "milter"
+    async with lone(str(path), tmp_path) as process, MTA.connect(path) as busy, MTA.connect(path) as idle:
+        await busy.greet()
+        await idle.greet()
+        await up_to(busy, "body")
+        process.tell("drain")
+        await until_leaving(idle)
+        assert (await busy.end()).is_continue
+        await busy.abort()
+        assert await leaving(busy)
+        assert await process.says() == "drained"
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+async def test_a_transaction_that_is_given_up_is_not_waited_for(tmp_path: Path, how: str):
+    path = tmp_path / "milter"
+    async with lone(str(path), tmp_path) as process, MTA.connect(path) as busy, MTA.connect(path) as idle:
+        await busy.greet()
+        await idle.greet()
+        await up_to(busy, "rcpt")
+        process.tell("drain")
+        await until_leaving(idle)
+        await (busy.abort() if how == "abort" else busy.close())
+        assert await process.says() == "drained"
+
+
+async def test_where_nobody_is_there_the_end_comes_before_the_grace_is_over(tmp_path: Path):
+    path = tmp_path / "milter"
+    async with lone(str(path), tmp_path, grace=10_000.0) as process:
+        async with MTA.connect(path) as mta:
+            await mta.greet()
+            await up_to(mta, "rcpt")
+            process.tell("drain")
+            assert (await mta.message(NO)).is_continue
+            assert not await leaving(mta)
+        assert await process.says() == "drained"
+
+
+# Several processes, and TCP
+
+
+async def test_two_workers_share_the_socket_and_both_serve(tmp_path: Path):
+    with Asked(tmp_path, workers=2) as asked:
+        first, second = asked.children("milter")
+        for asleep in (first, second):
+            os.kill(asleep, signal.SIGSTOP)
+            try:
+                async with asked.mta() as mta:
+                    await mta.greet()
+                    assert (await deliver(mta)).is_continue
+            finally:
+                os.kill(asleep, signal.SIGCONT)
+
+
+async def test_a_milter_by_tcp(tmp_path: Path):
+    with Asked(tmp_path, is_tcp=True) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            assert (await deliver(mta)).is_continue
+            assert (await deliver(mta, NO)).is_reject
+            await reload(asked)
+            assert (await deliver(mta)).is_continue
+        records = await asked.recorded(3)
+        assert {record["listener"] for record in records} == {asked.listening_on}
+
+
+async def test_over_tcp_no_packet_waits_for_the_one_before(tmp_path: Path):
+    port = free_port()
+    async with lone(str(port), tmp_path) as process, MTA.connect(("127.0.0.1", port)) as mta:
+        await mta.greet()
+        process.tell("nodelay")
+        assert await process.says() == "nodelay [1]"
