@@ -3,6 +3,9 @@
 
 PYTHON := .venv/bin/python
 
+# Who has the port in `make demo`: proxy, the gateway with Postfix behind it; milter, a Postfix that asks the gateway.
+FRONT := proxy
+
 # How long each target of `make fuzz` is tried.
 SECONDS := 600
 
@@ -10,6 +13,7 @@ SECONDS := 600
 
 help:
 	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
+	@echo '             (FRONT=milter: Postfix keeps the port and asks the gateway)'
 	@echo 'make test    static checks and all tests, those with real daemons included'
 	@echo 'make check   static checks only: ruff and mypy'
 	@echo 'make proofs  the kill matrix, then 20,000 good, bad and hostile sessions; ten minutes at most'
@@ -22,7 +26,7 @@ help:
 	@echo 'make clean   remove .venv and every cache'
 
 demo: .venv/installed daemons
-	@$(PYTHON) -m deploy.demo
+	@$(PYTHON) -m deploy.demo '$(FRONT)'
 
 test: check daemons
 	$(PYTHON) -m pytest $(ARGS)

@@ -1,5 +1,6 @@
 """`make demo`: real mail through the gateway, between real daemons, and what became of it.
 
+The argument says who has the port: `proxy`, the gateway, or `milter`, a Postfix that asks it.
 Exit status 0 if every message met its expected fate, 1 if not. On a terminal everything stays up
 for trying by hand until Ctrl-C; the gateway's directory, `.demo`, stays readable afterwards.
 """
@@ -12,19 +13,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .daemons import Clamd, Daemon, DaemonError, Spamd, interrupt_on_termination
+from .daemons import Clamd, DaemonError, Spamd, interrupt_on_termination
 from .fate import Fate, try_out
-from .gateway_process import Gateway, clamav, dnsbl, spamassassin
+from .front import FRONTS, D, Front, StartFront
+from .gateway_process import clamav, dnsbl, spamassassin
 from .messages import LISTED_CLIENT, samples
 from .nameserver import Nameserver
-from .postfix import Postfix
 
 _DIRECTORY = Path.cwd() / ".demo"
 _ZONE = "bl.example.net"
@@ -32,31 +32,29 @@ _UNBOUNDED = 1000  # columns: more than anything printed here has
 _ORDER = ("recipients", "blocklist", "virus", "spam")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Everything that runs."""
-
-    gateway: Gateway
-    postfix: Postfix
-
-
-def main() -> int:
+def main(name: str) -> int:
     """Start everything, send everything, print what became of it."""
     interrupt_on_termination()
     # Elsewhere than on a terminal nothing is cut or folded, however long.
     console = Console() if sys.stdout.isatty() else Console(width=_UNBOUNDED)
     try:
-        with _alone(), _stage(console) as stage:
-            fates = list(_send_all(stage, console))
-            _report(fates, console)
+        with _alone(), _front(_named(name), console) as front:
+            fates = list(_send_all(front, console))
+            _report(f"FRONT={name}: {front.what}", fates, console)
             _print_wrong(fates, console)
-            _print_commands(stage, fates, console)
+            _print_commands(front, fates, console)
             if console.is_terminal:
-                _wait_for_interrupt(stage, console)
+                _wait_for_interrupt(front, console)
     except DaemonError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 1 if any(fate.differences for fate in fates) else 0
+
+
+def _named(name: str) -> StartFront:
+    if name not in FRONTS:
+        raise DaemonError(f"FRONT is {' or '.join(FRONTS)}, not {name!r}")
+    return FRONTS[name]
 
 
 @contextlib.contextmanager
@@ -71,25 +69,18 @@ def _alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stage(console: Console) -> Iterator[Stage]:
+def _front(start_front: StartFront, console: Console) -> Iterator[Front]:
     with contextlib.ExitStack() as running:
 
-        def start(daemon: Daemon) -> None:
+        def start(daemon: D, /) -> D:
             with _step(console, f"starting {daemon.name}"):
                 running.enter_context(daemon)
+            return daemon
 
-        clamd, spamd, postfix = Clamd(), Spamd(), Postfix()
-        for daemon in (clamd, spamd, postfix):
-            start(daemon)
+        clamd, spamd = start(Clamd()), start(Spamd())
         nameserver = running.enter_context(Nameserver(_ZONE, [LISTED_CLIENT]))
-        gateway = Gateway(
-            postfix.address,
-            [clamav(clamd.address), spamassassin(spamd.address), dnsbl(nameserver.address, _ZONE)],
-            _ORDER,
-            directory=_DIRECTORY,
-        )
-        start(gateway)
-        yield Stage(gateway, postfix)
+        filters = [clamav(clamd.address), spamassassin(spamd.address), dnsbl(nameserver.address, _ZONE)]
+        yield start_front(start, filters, _ORDER, _DIRECTORY)
 
 
 @contextlib.contextmanager
@@ -100,19 +91,19 @@ def _step(console: Console, what: str) -> Iterator[None]:
     console.print(f"{what}: {time.monotonic() - started:.1f} s", highlight=False)
 
 
-def _send_all(stage: Stage, console: Console) -> Iterator[Fate]:
+def _send_all(front: Front, console: Console) -> Iterator[Fate]:
     for sample in samples():
         with console.status(f"sending: {sample.what} ..."):
-            yield try_out(stage.gateway, stage.postfix, sample)
+            yield try_out(front, sample)
 
 
-def _report(fates: list[Fate], console: Console) -> None:
+def _report(title: str, fates: list[Fate], console: Console) -> None:
     """One line a message; where the terminal is too narrow for that, two columns share one."""
     table = _table(_HEADINGS, [_cells(fate) for fate in fates], fates)
     unbounded = console.options.update(width=_UNBOUNDED)
     if console.measure(table, options=unbounded).maximum > console.width:
         table = _table(_stacked(_HEADINGS), [_stacked(_cells(fate)) for fate in fates], fates)
-    console.print()
+    console.print(f"\n{title}", highlight=False)
     console.print(table)
 
 
@@ -124,9 +115,7 @@ def _cells(fate: Fate) -> tuple[str, ...]:
         "WRONG" if fate.differences else "ok",
         fate.sample.what,
         f"{fate.reply.code} {fate.reply.text}",
-        str(fate.record.get("stage")),
-        str(fate.record.get("policy") or "-"),
-        str(fate.record.get("reason")),
+        *(str(fate.record.get(key) or "-") for key in ("stage", "policy", "reason")),
         f"{fate.seconds * 1000:.0f} ms",
         _delivery(fate),
     )
@@ -158,9 +147,9 @@ def _print_wrong(fates: list[Fate], console: Console) -> None:
             console.print(f"WRONG  {fate.sample.what}: {difference}", style="bold red", markup=False)
 
 
-def _print_commands(stage: Stage, fates: list[Fate], console: Console) -> None:
+def _print_commands(front: Front, fates: list[Fate], console: Console) -> None:
     """How to look further, ready to be pasted."""
-    program, configuration = Path(sys.executable).with_name("sluicegate"), stage.gateway.configuration
+    program, configuration = Path(sys.executable).with_name("sluicegate"), front.gateway.configuration
     config = f"--config {shlex.quote(_short(configuration))}"
     refused = [fate for fate in fates if fate.reply.reference]
     console.print("\nLook further:")
@@ -176,12 +165,12 @@ def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _wait_for_interrupt(stage: Stage, console: Console) -> None:
+def _wait_for_interrupt(front: Front, console: Console) -> None:
     console.print(
-        f"\nStill running. SMTP at {stage.gateway.address}; Postfix behind it knows"
-        f" {', '.join(stage.postfix.users)} at example.com. For example:\n"
-        f"  swaks --server {stage.gateway.address} --from anna@example.org --to b@example.com\n"
-        f"Mailboxes: {stage.postfix.directory}/mail\nCtrl-C ends it.",
+        f"\nStill running: {front.what}. SMTP at {front.address}; Postfix knows"
+        f" {', '.join(front.postfix.users)} at example.com. For example:\n"
+        f"  swaks --server {front.address} --from anna@example.org --to b@example.com\n"
+        f"Mailboxes: {front.postfix.directory}/mail\nCtrl-C ends it.",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -192,5 +181,5 @@ def _wait_for_interrupt(stage: Stage, console: Console) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
+        sys.exit(main(" ".join(sys.argv[1:])))
     sys.exit(130)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .client import Client, Reply
-from .gateway_process import Gateway
+from .front import Front
 from .messages import Sample
-from .postfix import Postfix
 
 _FIELD = re.compile(rb"^([!-9;-~]+):.*\r\n(?:[ \t].*\r\n)*", re.MULTILINE)
 _REFERENCE = re.compile(rb"^X-Sluicegate-Reference: (\S+)\r\n", re.MULTILINE)
@@ -51,16 +50,16 @@ def is_whole(received: bytes, content: bytes) -> bool:
     return not _FIELD.sub(b"", added).strip(b"\r\n") and all(_OURS.fullmatch(name) for name in names)
 
 
-def try_out(gateway: Gateway, postfix: Postfix, sample: Sample) -> Fate:
-    """Send the sample through the gateway to this Postfix and gather all there is to see of it."""
-    started = time.monotonic()
-    with Client(gateway.port, sample.source) as client:
+def try_out(front: Front, sample: Sample) -> Fate:
+    """Send the sample to whoever has the port and gather all there is to see of it."""
+    expected, started = front.expected(sample), time.monotonic()
+    with Client(front.port, sample.source) as client:
         reply = client.send(sample.content, [sample.recipient])[-1]
         seconds = time.monotonic() - started
-    received = postfix.message(reply.queue_id) if reply.queue_id else None
+    received = front.postfix.message(reply.queue_id) if reply.queue_id else None
     reference = reply.reference or _reference_in(received)
-    record = gateway.record(reference) if reference else {}
-    return Fate(sample, reply, seconds, record, received, _differences(sample, reply, record, received))
+    record = front.gateway.record(reference) if reference else {}
+    return Fate(expected, reply, seconds, record, received, _differences(expected, reply, record, received))
 
 
 def _reference_in(received: bytes | None) -> str | None:

@@ -17,6 +17,13 @@ hostname = "mx.example.com"
 state_directory = "{directory}/state"
 workers = {workers}
 
+{front}
+{filters}
+[policies]
+order = [{order}]
+"""
+
+_PROXY = """\
 [[listener]]
 protocol = "smtp"
 address = "{address}"
@@ -26,10 +33,12 @@ address = "{address}"
 domains = ["{domain}"]
 address = ["{downstream}"]
 {relay}
+"""
 
-{filters}
-[policies]
-order = [{order}]
+_MILTER = """\
+[[listener]]
+protocol = "milter"
+address = "unix:{socket}"
 """
 
 
@@ -66,36 +75,22 @@ def certificate(chain: Path, key: Path) -> str:
     return f'tls_certificate = "{chain}"\ntls_key = "{key}"\n'
 
 
-class Gateway(ChildDaemon):
-    """`sluicegate run` in front of `downstream`, with these filter sections and policies.
+class GatewayProcess(ChildDaemon):
+    """`sluicegate run` with these sections for listeners and relays, filter sections and policies.
 
-    `listener` and `relay` are further lines of these sections.
     Its directory is removed at the end, unless one is given: that is made anew and kept.
     """
 
     name = "sluicegate"
 
     def __init__(
-        self,
-        downstream: str,
-        filters: Sequence[str] = (),
-        order: Sequence[str] = ("recipients",),
-        workers: int = 1,
-        listener: str = "",
-        relay: str = "",
-        directory: Path | None = None,
-        domain: str = "example.com",
+        self, front: str, filters: Sequence[str], order: Sequence[str], workers: int, directory: Path | None
     ) -> None:
-        self.port = free_port()
         self._settings = {
-            "address": self.address,
-            "downstream": downstream,
+            "front": front,
             "filters": "\n".join(filters),
             "order": ", ".join(f'"{policy}"' for policy in order),
             "workers": workers,
-            "listener": listener,
-            "domain": domain,
-            "relay": relay,
         }
         self._kept = directory
         self._log_start = 0
@@ -109,11 +104,6 @@ class Gateway(ChildDaemon):
         self.configure()
         self.start()
         return self
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"{LOOPBACK}:{self.port}"
 
     @property
     def configuration(self) -> Path:
@@ -170,6 +160,46 @@ class Gateway(ChildDaemon):
         if found is None:
             raise DaemonError(f"no record of {reference}")
         return found
+
+
+class Gateway(GatewayProcess):
+    """The one in front of `downstream`; `listener` and `relay` are further lines of these sections."""
+
+    def __init__(
+        self,
+        downstream: str,
+        filters: Sequence[str] = (),
+        order: Sequence[str] = ("recipients",),
+        workers: int = 1,
+        listener: str = "",
+        relay: str = "",
+        directory: Path | None = None,
+        domain: str = "example.com",
+    ) -> None:
+        self.port = free_port()
+        front = _PROXY.format(
+            address=self.address, listener=listener, domain=domain, downstream=downstream, relay=relay
+        )
+        super().__init__(front, filters, order, workers, directory)
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{LOOPBACK}:{self.port}"
+
+
+class MilterGateway(GatewayProcess):
+    """The one that an MTA asks at `socket`, in a directory that is there before it starts."""
+
+    def __init__(
+        self,
+        socket: Path,
+        filters: Sequence[str] = (),
+        order: Sequence[str] = ("recipients",),
+        workers: int = 1,
+        directory: Path | None = None,
+    ) -> None:
+        super().__init__(_MILTER.format(socket=socket), filters, order, workers, directory)
 
 
 def _executable() -> str:

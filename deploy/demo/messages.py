@@ -5,7 +5,9 @@ import email.utils
 import io
 import random
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
 
 from .daemons import EICAR, LOOPBACK
 
@@ -20,16 +22,26 @@ _GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
 @dataclass(frozen=True)
 class Sample:
-    """One message and its expected fate; `policy` is None where the downstream or nobody decides."""
+    """One message and its expected fate; `policy` is None where the downstream or nobody decides.
+
+    `unasked_code` is the code of a Postfix that refuses it by itself instead of asking.
+    """
 
     what: str
     content: bytes
     code: int
-    stage: str
-    reason: str
+    stage: str | None
+    reason: str | None
     policy: str | None = None
     recipient: str = "b@example.com"
     source: str = LOOPBACK
+    unasked_code: int | None = None
+
+    def asked(self) -> Self:
+        """Its fate where Postfix asks: nothing is relayed, and what it does not ask about has no record."""
+        if self.unasked_code:
+            return replace(self, code=self.unasked_code, stage=None, reason=None, policy=None)
+        return replace(self, stage="end-of-data") if self.stage == "relay" else self
 
 
 def message(subject: str, body: bytes, fields: bytes = b"") -> bytes:
@@ -104,17 +116,40 @@ def large(megabytes: int) -> bytes:
 
 def samples() -> list[Sample]:
     """Everything the demonstration sends, in its order."""
-    unknown = "nobody@example.com"
-    elsewhere = "b@elsewhere.example.net"
-    listed = {"policy": "blocklist", "source": LISTED_CLIENT}
     return [
         Sample("clean", clean(), 250, "relay", "accepted"),
         Sample("clean: 8-bit octets, leading dots", dots_and_octets(), 250, "relay", "accepted"),
         Sample("spam: GTUBE", gtube(), 550, "end-of-data", "spam-score", "spam"),
         Sample("virus: EICAR attached", eicar_attached(), 550, "end-of-data", "virus-found", "virus"),
         Sample("virus: EICAR in a zip", eicar_zipped(), 550, "end-of-data", "virus-found", "virus"),
-        Sample("clean, but client on a block list", clean(), 550, "connect", "dns-blocklisted", **listed),
-        Sample("to a domain not ours", clean(), 550, "rcpt", "relay-denied", "recipients", elsewhere),
-        Sample("to a user Postfix does not know", clean(), 550, "rcpt", "unknown-recipient", None, unknown),
+        *_from_or_to_the_wrong(),
         Sample("clean: 20 MB, too big for spamd", large(20), 250, "relay", "scan-skipped"),
+    ]
+
+
+def _from_or_to_the_wrong() -> list[Sample]:
+    refused = partial(Sample, content=clean(), code=550)
+    return [
+        refused(
+            "clean, but client on a block list",
+            stage="connect",
+            reason="dns-blocklisted",
+            policy="blocklist",
+            source=LISTED_CLIENT,
+        ),
+        refused(
+            "to a domain not ours",
+            stage="rcpt",
+            reason="relay-denied",
+            policy="recipients",
+            recipient="b@elsewhere.example.net",
+            unasked_code=554,
+        ),
+        refused(
+            "to a user Postfix does not know",
+            stage="rcpt",
+            reason="unknown-recipient",
+            recipient="nobody@example.com",
+            unasked_code=550,
+        ),
     ]

@@ -1,5 +1,8 @@
 """The main job through real daemons: junk is refused and explained, everything else arrives as it was."""
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 from deploy.demo.client import Client
 from deploy.demo.daemons import Clamd, Spamd
 from deploy.demo.fate import is_whole, try_out
+from deploy.demo.front import FRONTS, Front
 from deploy.demo.gateway_process import Gateway, clamav, dnsbl, spamassassin
 from deploy.demo.messages import LISTED_CLIENT, Sample, clean, dots_and_octets, samples
 from deploy.demo.nameserver import Nameserver
@@ -15,6 +19,7 @@ from deploy.demo.postfix import Postfix
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus").glob("*.eml"))
 ZONE = "bl.example.net"
+ORDER = ("recipients", "blocklist", "virus", "spam")
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +29,20 @@ def nameserver() -> Iterator[Nameserver]:
 
 
 @pytest.fixture(scope="module")
-def gateway(start_gateway, clamd: Clamd, spamd: Spamd, nameserver: Nameserver) -> Gateway:
-    return start_gateway(
-        filters=[clamav(clamd.address), spamassassin(spamd.address), dnsbl(nameserver.address, ZONE)],
-        order=["recipients", "blocklist", "virus", "spam"],
-    )
+def filters(clamd: Clamd, spamd: Spamd, nameserver: Nameserver) -> list[str]:
+    return [clamav(clamd.address), spamassassin(spamd.address), dnsbl(nameserver.address, ZONE)]
+
+
+@pytest.fixture(scope="module")
+def gateway(start_gateway, filters: list[str]) -> Gateway:
+    return start_gateway(filters=filters, order=ORDER)
+
+
+@pytest.fixture(scope="module", params=FRONTS)
+def front(request: pytest.FixtureRequest, filters: list[str]) -> Iterator[Front]:
+    """Each way the demonstration can be asked for."""
+    with contextlib.ExitStack() as running:
+        yield FRONTS[request.param](running.enter_context, filters, ORDER)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +52,18 @@ def carrier(start_gateway, clamd: Clamd) -> Gateway:
 
 
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.what)
-def test_each_sample_of_the_demonstration_meets_its_fate(gateway: Gateway, postfix: Postfix, sample: Sample):
-    fate = try_out(gateway, postfix, sample)
+def test_each_sample_of_the_demonstration_meets_its_fate(front: Front, sample: Sample):
+    fate = try_out(front, sample)
 
     assert not fate.differences, f"{fate.reply}\n{fate.record}"
+
+
+@pytest.mark.parametrize("front", ["", "Milter", "milter proxy"])
+def test_a_front_that_is_none_is_an_error_in_one_line(front: str):
+    command = [sys.executable, "-m", "deploy.demo", *front.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr) == ("", f"error: FRONT is proxy or milter, not {front!r}\n")
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
