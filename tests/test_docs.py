@@ -146,6 +146,11 @@ def test_another_virus_scanner_may_stand_in_for_clamd_in_it():
     assert "icap" in assemble(parse(CONFIGURATION, other.encode())).config.filters
 
 
+def test_the_steps_behind_postfix_have_all_of_its_settings():
+    settings = re.sub(r"(?m)^(#.*)?\n", "", (ROOT / "deploy/postfix/milter.cf").read_text(encoding="utf-8"))
+    assert f"```text main.cf\n{settings}```\n" in (DOCS / "behind-postfix.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("reason", TEXTS)
 def test_every_reason_is_explained(reason: str):
     for page in ("configuration.md", "journal.md"):

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
     *("docs/writing-policies.md", "docs/policy-api.md", "docs/writing-filters.md", "docs/gallery.md"),
+    "docs/behind-postfix.md",
 )
 
 BASE = """
@@ -171,4 +172,4 @@ def test_what_is_typed_is_answered_as_the_page_says(tutorial: Tutorial):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_has_blocks_to_run(page: str):
-    assert any(block.language == "python" for block in blocks_of(page))
+    assert any(block.language in {"python", "console"} for block in blocks_of(page))
