@@ -67,13 +67,13 @@ def _inherited(wanted: Inherited) -> socket.socket:
         for number, name in enumerate(os.environ.get("LISTEN_FDNAMES", "").split(":")):
             if name == wanted.name and number < int(os.environ.get("LISTEN_FDS", "0")):
                 return socket.socket(fileno=os.dup(_FIRST_INHERITED + number))
-    raise OSError(errno.ENOENT, "systemd passed no socket of this name")
+    raise OSError("systemd passed no socket of this name")
 
 
 def cannot_listen(address: str, error: OSError, section: str = "[[listener]]") -> ConfigError:
     """The error for an address that is taken, foreign, or reserved for root."""
     # A name that is not known has a number of its own kind, below zero.
     cause = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
-    if error.errno == errno.EACCES:
+    if error.errno == errno.EACCES and not address.startswith("unix:"):
         cause += "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     return ConfigError(section, "address", f"{address} cannot be listened on: {cause}")

@@ -1,5 +1,6 @@
 """Sockets to listen on: TCP, Unix, and those that systemd has opened."""
 
+import errno
 import os
 import socket
 import stat
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import ConfigError
-from gateway.listening import bind
+from gateway.listening import bind, cannot_listen
 
 
 def test_a_unix_socket_has_the_permissions_that_were_asked_for(tmp_path: Path):
@@ -47,6 +48,12 @@ def test_a_directory_that_is_not_there(tmp_path: Path):
         bind(f"unix:{tmp_path / 'none' / 'lmtp'}", "660")
 
 
+def test_only_a_port_is_reserved_for_root():
+    denied = PermissionError(errno.EACCES, "")
+    assert str(cannot_listen("0.0.0.0:25", denied)).endswith("need root or CAP_NET_BIND_SERVICE")
+    assert str(cannot_listen("unix:/run/milter", denied)).endswith("listened on: Permission denied")
+
+
 @pytest.fixture
 def inherited(monkeypatch: pytest.MonkeyPatch):
     """Two sockets as systemd passes them, the second called `mx`."""
@@ -66,11 +73,11 @@ def test_a_socket_that_systemd_opened_is_found_by_its_name(inherited: socket.soc
 
 
 def test_a_name_that_systemd_does_not_know(inherited: socket.socket):
-    with pytest.raises(ConfigError, match="systemd:none cannot be listened on"):
+    with pytest.raises(ConfigError, match="systemd:none cannot be listened on: systemd passed no"):
         bind("systemd:none", "660")
 
 
 def test_sockets_for_another_process_are_not_ours(inherited: socket.socket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LISTEN_PID", "1")
-    with pytest.raises(ConfigError, match="systemd:mx cannot be listened on"):
+    with pytest.raises(ConfigError, match="systemd:mx cannot be listened on: systemd passed no"):
         bind("systemd:mx", "660")
