@@ -249,6 +249,12 @@ def test_an_mta_of_the_second_version_is_served(gateway: MilterGateway):
     assert gateway.records_of("old-gtube@example.com")[0]["reason"] == "spam-score"
 
 
+def test_an_mta_without_skip_sends_all_and_is_refused(gateway: MilterGateway):
+    play(gateway, "without_skip")
+
+    assert gateway.records_of("old-big@example.com")[0]["reason"] == "message-too-big"
+
+
 def test_an_mta_that_allows_too_little_is_sent_away(gateway: MilterGateway):
     play(gateway, "too_little")
 

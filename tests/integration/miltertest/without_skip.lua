@@ -1,0 +1,10 @@
+-- An MTA that knows no SKIP has to send all of a message that is too big.
+local conn = connect(2, 0x7f, 0x3f)
+greet(conn)
+envelope(conn, "<old-big@example.com>")
+header(conn)
+done(mt.bodyrandom(conn, 400000))
+replied(conn, SMFIR_CONTINUE, "body")
+finish(conn)
+refused(conn, "old-big@example.com")
+mt.disconnect(conn)
