@@ -2,7 +2,7 @@
 
 import importlib
 
-_REMEDY = "pip install 'sluicegate[milter]', which takes libmilter (Debian's libmilter-dev) and a C compiler"
+_REMEDY = "pip install 'sluicegate[milter]', which takes a C compiler and Debian's libmilter-dev and python3-dev"
 
 
 def why_missing() -> str:
