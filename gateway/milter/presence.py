@@ -2,7 +2,7 @@
 
 import importlib
 
-_REMEDY = "pip install 'sluicegate[milter]', which takes a C compiler and Debian's libmilter-dev and python3-dev"
+_REMEDY = "pip install 'sluicegate[milter]', which takes gcc and Debian's libmilter-dev and python3-dev"
 
 
 def why_missing() -> str:
