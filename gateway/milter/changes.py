@@ -71,7 +71,8 @@ def header_changes(
     on_top = fields_on_top(case, reference, hostname)
     instead = subject_instead(case, subject[2] if subject else b"")
     if instead and subject:
-        yield ChangeField(subject[0], subject[1], _split(instead)[1])
+        name, value = _split(instead)
+        yield ChangeField(name, subject[1], value)
     elif instead:
         on_top.append(instead)
     for position, field in enumerate(on_top):
