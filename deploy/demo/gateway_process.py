@@ -16,11 +16,13 @@ _CONFIGURATION = """\
 hostname = "mx.example.com"
 state_directory = "{directory}/state"
 workers = {workers}
+{gateway}
 
 {front}
 {filters}
 [policies]
 order = [{order}]
+{policies}
 """
 
 _PROXY = """\
@@ -78,19 +80,29 @@ def certificate(chain: Path, key: Path) -> str:
 class GatewayProcess(ChildDaemon):
     """`sluicegate run` with these sections for listeners and relays, filter sections and policies.
 
+    `gateway` and `policies` are further lines of these sections.
     Its directory is removed at the end, unless one is given: that is made anew and kept.
     """
 
     name = "sluicegate"
 
     def __init__(
-        self, front: str, filters: Sequence[str], order: Sequence[str], workers: int, directory: Path | None
+        self,
+        front: str,
+        filters: Sequence[str],
+        order: Sequence[str],
+        workers: int,
+        directory: Path | None,
+        gateway: str = "",
+        policies: str = "",
     ) -> None:
         self._settings = {
             "front": front,
             "filters": "\n".join(filters),
             "order": ", ".join(f'"{policy}"' for policy in order),
             "workers": workers,
+            "gateway": gateway,
+            "policies": policies,
         }
         self._kept = directory
         self._log_start = 0
@@ -175,12 +187,13 @@ class Gateway(GatewayProcess):
         relay: str = "",
         directory: Path | None = None,
         domain: str = "example.com",
+        policies: str = "",
     ) -> None:
         self.port = free_port()
         front = _PROXY.format(
             address=self.address, listener=listener, domain=domain, downstream=downstream, relay=relay
         )
-        super().__init__(front, filters, order, workers, directory)
+        super().__init__(front, filters, order, workers, directory, policies=policies)
 
     @property
     def address(self) -> str:
@@ -198,8 +211,11 @@ class MilterGateway(GatewayProcess):
         order: Sequence[str] = ("recipients",),
         workers: int = 1,
         directory: Path | None = None,
+        gateway: str = "",
+        policies: str = "",
     ) -> None:
-        super().__init__(_MILTER.format(socket=socket), filters, order, workers, directory)
+        front = _MILTER.format(socket=socket)
+        super().__init__(front, filters, order, workers, directory, gateway, policies)
 
 
 def _executable() -> str:
