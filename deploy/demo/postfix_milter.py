@@ -55,6 +55,12 @@ class MilterPostfix(Postfix):
         """What is in the hold queue: postqueue's objects, one a message."""
         return [message for message in self.queue() if message["queue_name"] == "hold"]
 
+    def release(self, queue_id: str, option: str = "-H") -> None:
+        """Let go what is held: `-H` on its way at once, or `-r` once more through cleanup, by pickup."""
+        configuration = ["-c", f"{self.directory}/config"]
+        self._as_root("postsuper", *configuration, option, queue_id)
+        self._as_root("postqueue", *configuration, "-f")
+
     def _relay_to(self, host: str, port: str) -> None:
         recipients = ", ".join(f"{{ {user}@example.com = OK }}" for user in self.users)
         self.settings += _RELAY.format(recipients=recipients, host=host, port=port)
