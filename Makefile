@@ -9,7 +9,7 @@ FRONT := proxy
 # How long each target of `make fuzz` is tried.
 SECONDS := 600
 
-.PHONY: help demo test check proofs bench bench-idle bench-replay fuzz docs lock daemons clean
+.PHONY: help demo test check proofs bench bench-idle bench-milter bench-replay fuzz docs lock daemons clean
 
 help:
 	@echo 'make demo    private Postfix, SpamAssassin and ClamAV with the gateway between; real mail through it'
@@ -19,6 +19,7 @@ help:
 	@echo 'make proofs  the kill matrix, then 20,000 good, bad and hostile sessions; ten minutes at most'
 	@echo 'make bench   messages per second, CPU time and memory beside a bare SMTP sink'
 	@echo 'make bench-idle  memory and speed while 10,000 clients are connected and say nothing'
+	@echo 'make bench-milter  the milter beside clamav-milter and spamass-milter on one Postfix; some minutes'
 	@echo 'make bench-replay  how long replay takes over 10,000 recorded decisions'
 	@echo 'make fuzz    hours of inputs nobody thought of, led by coverage (SECONDS=60 for each target: minutes)'
 	@echo 'make docs    docs/configuration.md and docs/policies.md from the source'
@@ -46,6 +47,9 @@ bench: .venv/installed daemons
 
 bench-idle: .venv/installed daemons
 	@$(PYTHON) -m benchmarks.idle $(ARGS)
+
+bench-milter: .venv/installed daemons
+	@$(PYTHON) -m benchmarks.milter $(ARGS)
 
 bench-replay: .venv/installed
 	@$(PYTHON) -m benchmarks.replay $(ARGS)

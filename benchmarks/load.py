@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def measure(load: Load, target: str, group: int) -> Result:
     before, started = cpu_seconds(group), time.monotonic()
     send(load, target)
     elapsed = time.monotonic() - started
-    after = _settled_cpu_seconds(group)
+    after = settled(lambda: cpu_seconds(group))
     used = {name: (after[name] - before.get(name, 0.0)) * 1000 / load.messages for name in after}
     return Result(load.messages / elapsed, used)
 
@@ -82,11 +82,11 @@ def send(load: Load, target: str) -> None:
 
 
 def cpu_seconds(group: int) -> dict[str, float]:
-    """User and system time of the processes of the group, by name."""
+    """User and system time of the processes of the group, and of children that they saw end, by name."""
     used: dict[str, float] = {}
     for pid, fields in _processes(group):
         name = _name(pid)
-        used[name] = used.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / _TICK
+        used[name] = used.get(name, 0.0) + sum(map(int, fields[11:15])) / _TICK
     return used
 
 
@@ -105,13 +105,13 @@ def process_ids(group: int) -> list[int]:
     return [pid for pid, _ in _processes(group)]
 
 
-def _settled_cpu_seconds(group: int) -> dict[str, float]:
-    """The same once nobody works any more: records are indexed after the mail has gone."""
+def settled(read: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """The CPU seconds that `read` tells of once nobody works any more: much is done behind the mail."""
     deadline = time.monotonic() + _SETTLING
-    used = cpu_seconds(group)
+    used = read()
     while time.monotonic() < deadline:
         time.sleep(0.2)
-        earlier, used = used, cpu_seconds(group)
+        earlier, used = used, read()
         if used == earlier:
             break
     return used
