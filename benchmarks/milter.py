@@ -36,7 +36,7 @@ def _count(most: int) -> click.IntRange:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--messages", type=_count(_MOST), default=300, help="In each run with quick scanners.")
+@click.option("--messages", type=_count(_MOST), default=200, help="In each run with quick scanners.")
 @click.option("--real-messages", type=_count(_MOST), default=30, help="In each run with real ones.")
 @click.option("--rounds", type=_count(100), default=3, help="Turns of each contestant; medians count.")
 @click.option("--connections", type=_count(100), default=10, help="Parallel connections.")
