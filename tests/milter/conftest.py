@@ -13,6 +13,12 @@ from tests.milter.asked import ORDER, Asked
 
 T = TypeVar("T", bound=FakeServer)
 _SCANNERS = """
+[policies.blocked_clients]
+clients = ["203.0.113.0/24"]
+[policies.blocked_senders]
+senders = ["@junk.example"]
+[policies.blocked_recipients]
+recipients = ["nobody@our.example"]
 [policies.breaks_and_accepts]
 on_error = "accept"
 [policies.breaks_and_rejects]
@@ -30,6 +36,7 @@ address = "{clamd}"
 address = "{rspamd}"
 unavailable = "reject"
 """
+_BLOCKING = ("blocked_clients", "blocked_senders", "blocked_recipients")
 _BREAKING = ("breaks_and_defers", "breaks_and_accepts", "breaks_and_rejects")
 _NEEDING = ("needs_spamd", "needs_clamd", "needs_rspamd")
 
@@ -45,7 +52,7 @@ def _shared(_scanners: tuple[FakeServer, ...], tmp_path_factory: pytest.TempPath
     spamd, clamd, rspamd = _scanners
     more = _SCANNERS.format(spamd=spamd.address, clamd=clamd.address, rspamd=rspamd.address)
     limits = "max_message_size = 2097152\nmax_spool_size = 4194304\n"
-    order = (*ORDER, *_BREAKING, *_NEEDING)
+    order = (*_BLOCKING, *ORDER, *_BREAKING, *_NEEDING)
     with Asked(tmp_path_factory.mktemp("asked"), gateway=limits, more=more, order=order) as running:
         yield running
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.milter_protocol import Command, strings
+from tests.fakes.milter_protocol import ALL_ACTIONS, Actions, Command, ProtocolError, strings
 from tests.milter.asked import PLAIN, A, Asked, B, C, brief, deliver, up_to
 
 TLS = {"{tls_version}": "TLSv1.3", "{cipher}": "TLS_AES_256_GCM_SHA384"}
@@ -84,6 +84,26 @@ async def test_postmaster_hears_of_no_early_refusal(asked: Asked):
     assert brief(refused) == ("rejected", "connect", "rcpt", "told-so")
     assert brief(taken) == ("accepted", "end-of-data", "end-of-data", "accepted")
     assert taken["recipients"] == ["postmaster@our.example", "Postmaster@mx.example"]
+
+
+@pytest.mark.parametrize(
+    ("client", "sender", "recipient", "stage", "policy", "reason"),
+    [
+        ("203.0.113.7", A, B, "connect", "blocked_clients", "client-blocked"),
+        ("192.0.2.1", b"<x@junk.example>", B, "mail", "blocked_senders", "sender-blocked"),
+        ("192.0.2.1", A, b"<nobody@our.example>", "rcpt", "blocked_recipients", "recipient-blocked"),
+    ],
+)
+async def test_what_is_blocked_is_refused_by_name(
+    asked: Asked, client: str, sender: bytes, recipient: bytes, stage: str, policy: str, reason: str
+):
+    async with asked.mta() as mta:
+        await mta.greet(client_address=client)
+        await mta.mail(sender)
+        assert (await mta.rcpt(recipient)).is_reject
+    record = await asked.record()
+    assert brief(record, "policy") == ("rejected", stage, "rcpt", reason, policy)
+    assert record["mta"] == {"name": "mx.example", "daemon": "mx.example", "queue_id": None}
 
 
 async def test_recipients_are_refused_one_by_one(asked: Asked):
@@ -351,6 +371,53 @@ async def test_a_size_that_is_no_number_is_refused(asked: Asked):
         await mta.greet()
         assert (await mta.mail(A, b"SIZE=many")).reply.code == 501
     assert (await asked.record())["stage"] == "mail"
+
+
+# MTAs that are different
+
+
+@pytest.mark.parametrize("missing", [Actions.ADDHDRS, Actions.CHGHDRS, Actions.ADDRCPT, Actions.QUARANTINE])
+async def test_an_mta_that_allows_too_little_is_sent_away(asked: Asked, missing: Actions):
+    with pytest.raises((EOFError, ProtocolError)):
+        async with asked.mta(actions=ALL_ACTIONS & ~missing):
+            raise AssertionError("it was taken")
+    assert f"missing_actions={missing.value:#x}" in asked.log
+
+
+async def test_an_mta_that_knows_no_symbol_lists_is_served(asked: Asked):
+    async with asked.mta(actions=ALL_ACTIONS & ~Actions.SETSYMLIST) as mta:
+        assert not mta.negotiated.symbols
+        await mta.greet()
+        assert (await deliver(mta)).is_continue
+        queue_id = mta.queue_id
+    assert (await asked.record())["mta"] == {
+        "name": "mx.example",
+        "daemon": "mx.example",
+        "queue_id": queue_id,
+    }
+
+
+async def test_a_client_without_an_address_costs_only_its_own_connection(asked: Asked):
+    async with asked.mta() as mta:
+        data = strings(b"x.example") + b"4" + (25).to_bytes(2) + strings(b"nonsense")
+        await mta.step(Command.CONNECT, data, {})
+        with pytest.raises(EOFError):
+            await mta.mail(A)
+        await mta.close()
+    async with asked.mta() as mta:
+        await mta.greet()
+        assert (await deliver(mta)).is_continue
+    await asked.record()
+
+
+async def test_without_a_client_there_is_no_mail(asked: Asked):
+    """A MAIL out of the blue, which libmilter lets through where there was no connect."""
+    async with asked.mta() as mta:
+        for _ in range(2):
+            assert (await mta.mail(A)).is_tempfail
+        assert (await mta.helo(b"client.example")).decision.name == "NO_REPLY"
+        assert (await mta.mail(A)).is_tempfail
+    await asked.recorded(0)
 
 
 # Which recipients go together
