@@ -6,6 +6,7 @@ is known here; `link` knows them.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gateway.casefile import Judgement
@@ -117,10 +118,10 @@ class Conversation:
     @_in_turn
     async def _finish(self, submission: Submission) -> Answer:
         self._stage = Stage.END_OF_DATA
-        try:
-            return await (await self._opened()).finish(submission)
-        finally:
-            await self._forget()
+        # Where that breaks, the record of it is still to be written.
+        answer = await (await self._opened()).finish(submission)
+        await self._forget()
+        return answer
 
     @_in_turn
     async def abort(self) -> None:
@@ -140,6 +141,8 @@ class Conversation:
         """Something of ours broke, or took too long: nothing of the transaction can be trusted."""
         self._session = session
         event = self._event()
+        if self._transaction is not None:
+            event = replace(self._transaction.event(), spoken=event.spoken)
         await self._forget()
         self._service.recorder.failed(event, error)
 

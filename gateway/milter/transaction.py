@@ -108,9 +108,8 @@ class MilterTransaction:
 
     def refuse_here(self, verdict: Verdict) -> Answer:
         """Refuse the message for a reason of our own, before its content is known."""
-        event = self._party.event() if self._party else self._nobody()
         judgement = Judgement(verdict, None, Stage.END_OF_DATA.value)
-        return Answer(self._service.recorder.refused(event, judgement))
+        return Answer(self._service.recorder.refused(self.event(), judgement))
 
     def record_abort(self, stage: Stage, detail: str) -> None:
         """Record that the MTA gave this transaction up, where anybody was to get the message."""
@@ -118,7 +117,10 @@ class MilterTransaction:
             event = replace(self._party.event(), spoken=stage.value)
             self._service.recorder.aborted(event, "given-up-by-mta", detail)
 
-    def _nobody(self) -> Event:
+    def event(self) -> Event:
+        """What happens to this transaction after RCPT, for the record."""
+        if self._party is not None:
+            return self._party.event()
         return Event(
             session=self._session,
             case=self._hearing.start.case,

@@ -275,3 +275,64 @@ async def test_without_a_journal_no_mail_is_taken(tmp_path: Path):
             taken = await asked.recorded(751)
             assert [record["verdict"] for record in taken] == ["rejected"] * 750 + ["accepted"]
             assert (await deliver(mta)).is_continue
+
+
+# Faults of ours
+
+BREAK = 'setattr(__import__("gateway.{module}", fromlist=["x"]){place}, "{name}", None)'
+
+
+@pytest.mark.parametrize(
+    ("module", "place", "name"),
+    [
+        ("recorder", ".Recorder", "passed"),
+        ("milter.transaction", "", "recipient_changes"),
+        ("party", ".Party", "unsaid"),
+    ],
+)
+async def test_a_fault_of_our_own_defers_and_is_recorded(tmp_path: Path, module: str, place: str, name: str):
+    with Asked(tmp_path) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            reply = (await deliver(mta, order(BREAK.format(module=module, place=place, name=name)))).reply
+            assert (reply.code, reply.status) == (451, "4.3.0")
+            # It stays broken, and whoever is refused for another reason does not notice.
+            assert (await deliver(mta)).is_tempfail
+            await mta.mail(A)
+            assert (await mta.rcpt(b"<refused@our.example>")).is_reject
+        *broken, refused = await asked.recorded(3)
+        for record in broken:
+            assert brief(record) == ("tempfailed", "end-of-data", "end-of-data", "internal-error")
+            assert "TypeError" in record["detail"]
+            assert (record["reverse_path"], record["recipients"]) == ("a@example.net", ["b@our.example"])
+        assert refused["verdict"] == "rejected"
+        assert "a fault of the gateway's own" in asked.log
+
+
+async def test_a_fault_behind_the_record_defers_as_well(tmp_path: Path):
+    """What the MTA cannot be asked for is not done, and so the message does not pass."""
+    with Asked(tmp_path) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            reply = (
+                await deliver(mta, order(BREAK.format(module="milter.library", place="", name="_value")))
+            ).reply
+            assert (reply.code, reply.status) == (451, "4.3.0")
+        verdicts = [record["verdict"] for record in await asked.recorded(2)]
+        assert verdicts == ["accepted", "tempfailed"]
+
+
+async def test_a_fault_before_rcpt_is_said_there(tmp_path: Path):
+    """Where the MTA waits for no answer, it hears of it at the first step at which it does."""
+    with Asked(tmp_path) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            what = BREAK.format(module="early", place=".EarlyStages", name="judge_sender")
+            assert (await deliver(mta, order(what))).is_continue
+            for _ in range(2):
+                assert (await mta.mail(A)).is_continue
+                reply = (await mta.rcpt(B)).reply
+                assert (reply.code, reply.status) == (451, "4.3.0")
+                await mta.abort()
+        _, *broken = await asked.recorded(3)
+        assert [brief(record) for record in broken] == [("tempfailed", "rcpt", "rcpt", "internal-error")] * 2

@@ -499,3 +499,12 @@ async def test_what_is_given_up_twice_is_recorded_once(asked: Asked):
         await mta.abort()
         await mta.abort()
     assert (await asked.record())["verdict"] == "aborted"
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.example", b""])
+async def test_a_greeting_that_is_no_name_is_judged_as_none(asked: Asked, name: bytes):
+    async with asked.mta() as mta:
+        await mta.client("192.0.2.1")
+        await mta.helo(name)
+        assert (await deliver(mta)).is_continue
+    assert (await asked.record())["client"]["helo"] == ""
