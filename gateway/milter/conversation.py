@@ -5,7 +5,8 @@ is known here; `link` knows them.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -50,19 +51,22 @@ class Conversation:
         self._opening: asyncio.Task[MilterTransaction] | None = None
         self._transaction: MilterTransaction | None = None
         self._stage = Stage.CONNECT
+        self._fault: Exception | None = None
 
     @_in_turn
     async def connect(self, session: Session) -> Answer:
         """Who is connected to the MTA."""
         self._session = session
-        self._early.judge_client(session)
+        with self._noting_faults():
+            self._early.judge_client(session)
         return await self._refusal_at_once(Stage.CONNECT)
 
     @_in_turn
     async def helo(self, session: Session) -> Answer:
         """What it calls itself."""
         self._session = session
-        await self._early.judge_greeting(session)
+        with self._noting_faults():
+            await self._early.judge_greeting(session)
         return await self._refusal_at_once(Stage.HELO)
 
     async def _refusal_at_once(self, stage: Stage) -> Answer:
@@ -161,7 +165,18 @@ class Conversation:
             self._transaction = await self._opening
         return self._transaction
 
+    @contextlib.contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        """Without a stage, whose answer nobody may have waited for, no transaction begins."""
+        try:
+            yield
+        except Exception as error:
+            self._fault = error
+            raise
+
     async def _open(self, session: Session, envelope: Envelope) -> MilterTransaction:
+        if self._fault is not None:
+            raise self._fault
         case, early = await self._early.judge_sender(session, envelope)
         return MilterTransaction(self._service, session, envelope, case, early)
 

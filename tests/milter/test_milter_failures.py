@@ -336,3 +336,18 @@ async def test_a_fault_before_rcpt_is_said_there(tmp_path: Path):
                 await mta.abort()
         _, *broken = await asked.recorded(3)
         assert [brief(record) for record in broken] == [("tempfailed", "rcpt", "rcpt", "internal-error")] * 2
+
+
+@pytest.mark.parametrize("name", ["judge_client", "judge_greeting"])
+async def test_a_fault_at_a_stage_without_an_answer_lets_nothing_pass(tmp_path: Path, name: str):
+    with Asked(tmp_path) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            what = BREAK.format(module="early", place=".EarlyStages", name=name)
+            assert (await deliver(mta, order(what))).is_continue
+        async with asked.mta() as mta:
+            await mta.greet()
+            await mta.mail(A)
+            assert (await mta.rcpt(B)).is_tempfail
+        _, broken = await asked.recorded(2)
+        assert broken["reason"] == "internal-error"
