@@ -28,6 +28,8 @@ alias_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 in_flow_delay = 0
+# Messages are told apart by their queue IDs, and short ones come again.
+enable_long_queue_ids = yes
 message_size_limit = 104857600
 mailbox_size_limit = 0
 
