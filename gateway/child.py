@@ -95,9 +95,25 @@ class Child:
 
     async def stop(self) -> None:
         """Ask it to finish and wait until it has."""
+        self.hurry()
+        await self._wait()
+
+    async def retire(self) -> None:
+        """Tell it that a successor is there, and wait until it has finished in its own time."""
         self.expect_end()
+        self._send(signal.SIGUSR2)
+        await self._wait()
+
+    def hurry(self) -> None:
+        """Ask it to finish, now at the latest."""
+        self.expect_end()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         for process in self._alive:
-            _terminate(process)
+            _signal(process, number)
+
+    async def _wait(self) -> None:
         for task in (self._watching, self._leaving):
             if task is not None:
                 await task
@@ -124,7 +140,7 @@ class Child:
         process.stdin.write(briefing.pack(self._config))
         if self._is_stopping:
             # It was asked for while this one was not there yet.
-            _terminate(process)
+            _signal(process, signal.SIGTERM)
         reason = ""
         try:
             async with asyncio.timeout(START_TIMEOUT):
@@ -218,7 +234,7 @@ class Child:
             await asyncio.sleep(_LONGEST_PAUSE)
             return
         self._count_restart("unwell")
-        _terminate(old.process)
+        _signal(old.process, signal.SIGTERM)
         self._leaving = asyncio.create_task(self._let_finish(old))
 
     async def _let_finish(self, old: _Running) -> None:
@@ -247,10 +263,10 @@ class Child:
             self._counter.add("worker_restarts", (cause,))
 
 
-def _terminate(process: asyncio.subprocess.Process) -> None:
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            process.send_signal(number)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

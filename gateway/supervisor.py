@@ -10,7 +10,7 @@ import enum
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,8 @@ from gateway.spool import content_directory
 
 # How often the plugins are looked at. What is unchanged for so long is taken to be whole.
 LOOK_INTERVAL = 1.0
+# Generations that have sessions left. Whoever edits a plugin makes one with every change.
+_MAX_RETIRING = 3
 
 _log = structlog.get_logger()
 
@@ -72,15 +74,29 @@ class Generation:
             await self.stop()
             raise
 
-    async def stop(self) -> None:
-        """Let the workers finish, then the journal, which has their last records to keep."""
-        workers = [child for crew in self._crews for child in crew]
+    async def stop(self, retiring: Iterable[Awaitable[None]] = ()) -> None:
+        """Let the workers and `retiring` finish, then the journal, which has their last records to keep."""
         # A signal to the whole process group reaches all of them before it reaches us.
-        for child in (*workers, *self._keepers, *self._shows):
+        for child in (*self._workers, *self._keepers, *self._shows):
             child.expect_end()
-        await asyncio.gather(*(child.stop() for child in (*workers, *self._shows)))
+        await asyncio.gather(*(child.stop() for child in (*self._workers, *self._shows)), *retiring)
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
         self._seating.close()
+
+    async def retire(self) -> None:
+        """Let the workers finish in their own time what they have; another generation does all the rest."""
+        others = (child.stop() for child in (*self._keepers, *self._shows))
+        await asyncio.gather(*others, *(worker.retire() for worker in self._workers))
+        self._seating.close()
+
+    def hurry(self) -> None:
+        """The time of those who retire is over."""
+        for worker in self._workers:
+            worker.hurry()
+
+    @property
+    def _workers(self) -> list[Child]:
+        return [child for crew in self._crews for child in crew]
 
 
 def _view(metrics: socket.socket, ledger: Ledger) -> Seat:
@@ -111,7 +127,7 @@ class Supervisor:
         self._counter = Tally(self._ledger.descriptor, self._ledger.take())
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Event()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Generation] = {}
         self._refused: Config | None = None
 
     async def run(self, announce: Callable[[Config], None]) -> None:
@@ -128,7 +144,9 @@ class Supervisor:
         # Whoever connects from now on shall be refused, not kept waiting.
         for listening in self._sockets.values():
             listening.close()
-        await asyncio.gather(generation.stop(), *self._draining)
+        for old in self._retiring.values():
+            old.hurry()
+        await generation.stop(tuple(self._retiring))
 
     def _read(self) -> tuple[Config, Watch | None]:
         """Everything from its files. Raises ConfigError."""
@@ -183,13 +201,18 @@ class Supervisor:
             self._close_unused(old)
             return old
         self._refused = None
-        # In its own time, for its sessions may take minutes, and signals must be heard meanwhile.
-        draining = asyncio.create_task(old.stop())
-        self._draining.add(draining)
-        draining.add_done_callback(self._draining.discard)
+        self._let_retire(old)
         self._close_unused(new)
         _log.info("the new configuration is in force", cause=wish.value, file=str(self._file))
         return new
+
+    def _let_retire(self, old: Generation) -> None:
+        """In its own time, for its sessions may take minutes, and signals must be heard meanwhile."""
+        for longest in [*self._retiring.values()][: 1 - _MAX_RETIRING]:
+            longest.hurry()
+        retiring = asyncio.create_task(old.retire())
+        self._retiring[retiring] = old
+        retiring.add_done_callback(lambda task: self._retiring.pop(task, None))
 
     def _bind(self, config: Config, roles: Sequence[str]) -> dict[str, socket.socket]:
         """The sockets that the roles need, those that are open already among them, by address.

@@ -53,19 +53,34 @@ class Server:
 
     # The end
 
-    async def drain(self, grace: float) -> None:
-        """Take no more connections; those that are open go on for `grace` seconds.
+    async def retire(self, patience: float) -> None:
+        """Take no more connections; those that are open go on for `patience` seconds.
 
-        After that a new transaction hears 421, and one that has begun may end.
+        After that a new transaction hears 421. Returns when none is left, or as many seconds later.
         """
+        await self._accept_no_more()
+        if not await self._come_to(lambda: not self._links, patience):
+            self._leave()
+            await self._come_to(lambda: not self._links, patience)
+
+    async def drain(self, grace: float) -> None:
+        """Take no more connections and no more transactions: those hear 421.
+
+        What has begun may end within `grace` seconds; an answer that is being found then is waited for.
+        """
+        self._leave()
+        await self._accept_no_more()
+        await self._come_to(self._is_idle, grace)
+        await self._come_to(self._crossing.is_quiet, self._service.deadline)
+
+    async def _accept_no_more(self) -> None:
         self._library.accept_no_more()
         await asyncio.sleep(_SETTLING)
-        if await self._come_to(lambda: not self._links, grace):
-            return
+
+    def _leave(self) -> None:
         self._is_leaving = True
         for link in tuple(self._links):
             link.is_leaving = True
-        await self._come_to(self._is_idle, self._service.deadline)
 
     def _is_idle(self) -> bool:
         return not any(link.is_in_transaction for link in tuple(self._links))

@@ -1,6 +1,7 @@
 """The thread between the supervisor and a process.
 
-Downwards: SIGTERM, or the end of standard input, says that it is time to finish. Upwards: a line
+Downwards: SIGTERM, or the end of standard input, says that it is time to finish; SIGUSR2 says that a
+successor is there, so that whoever has sessions can take its time. Upwards: a line
 when the process does its work, or why it cannot; then an octet a second for as long as its event loop
 turns; a policy that never returns is noticed by that. Another octet among them asks for a successor, with
 the reason up to the end of the line. SIGUSR1, from whoever suspects a leak, has the process say in the log
@@ -54,10 +55,12 @@ class Control:
     def __init__(self, upwards: int) -> None:
         self._upwards = upwards
         self._stopping = asyncio.Event()
+        self._ending = asyncio.Event()
         self._is_ready = False
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGUSR2, self._ending.set)
         loop.add_signal_handler(signal.SIGUSR1, _tell)
         loop.add_reader(sys.stdin.fileno(), self._read_stdin)
 
@@ -75,9 +78,17 @@ class Control:
         """Ask for a successor: this process goes on as well as it can until it is told to stop."""
         self._say(UNWELL + _line(reason) + b"\n")
 
+    async def wait_for_end(self) -> None:
+        """Return when the process should finish, because it is told to stop or a successor is there."""
+        await self._ending.wait()
+
     async def wait_for_stop(self) -> None:
-        """Return when the process should finish."""
+        """Return when it is told to stop, whether a successor is there or not."""
         await self._stopping.wait()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._ending.set()
 
     def _beat(self) -> None:
         self._say(BEAT)
@@ -92,7 +103,7 @@ class Control:
     def _read_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), 4096):
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-            self._stopping.set()
+            self._stop()
 
 
 def _tell() -> None:

@@ -16,7 +16,7 @@ async def keep(config: Config, control: Control) -> None:
     keeper = Keeper(layout.spool, layout.index, config.journal.retention)
     stop = threading.Event()
     keeping = asyncio.create_task(asyncio.to_thread(keeper.run, stop))
-    stopping = asyncio.create_task(control.wait_for_stop())
+    stopping = asyncio.create_task(control.wait_for_end())
     control.say_ready()
     await asyncio.wait({keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()

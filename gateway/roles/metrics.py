@@ -12,6 +12,6 @@ async def show(listening: socket.socket, ledger: int, control: Control) -> None:
     exposition = Exposition(listening, ledger)
     serving = asyncio.create_task(asyncio.to_thread(exposition.serve_forever))
     control.say_ready()
-    await control.wait_for_stop()
+    await control.wait_for_end()
     await asyncio.to_thread(exposition.shutdown)
     await serving

@@ -4,9 +4,12 @@ The only module beside its tests that knows `gateway.milter`, and it imports wha
 only where there is such a listener: nothing else of the gateway needs them.
 """
 
+import asyncio
 import ctypes
 import socket
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.config import Config, ConfigError
 from gateway.config.schema import ListenerSection
@@ -24,6 +27,9 @@ from gateway.roles.worker import (
 )
 from gateway.service import Service
 
+# Seconds for which MTAs go on with the configuration of their session after a reload. No session of theirs is
+# silent for as long, so that within as many seconds again each has heard that it is over.
+RETIREMENT = 600.0
 # Octets; enough for callbacks into the interpreter. Each of the usual 8 MiB would count against [gateway]
 # worker_memory, and libmilter has as many threads as there are MTA sessions waiting for an answer.
 _STACK = 1024 * 1024
@@ -59,8 +65,18 @@ async def serve(config: Config, desk: Desk, place: Place, control: Control) -> N
         except OSError as error:
             raise cannot_listen(listener.address, error).in_file(config.file) from None
         control.say_ready()
-        await control.wait_for_stop()
+        await control.wait_for_end()
+        await _until_stop(control, server.retire(RETIREMENT))
         await server.drain(GRACE)
+
+
+async def _until_stop(control: Control, work: Coroutine[Any, Any, None]) -> None:
+    """Do that, until it is done or there is no more time."""
+    stopping = asyncio.create_task(control.wait_for_stop())
+    working_on = asyncio.create_task(work)
+    await asyncio.wait({stopping, working_on}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, working_on):
+        task.cancel()
 
 
 def check_presence(config: Config) -> None:

@@ -84,7 +84,7 @@ async def serve(config: Config, desk: Desk, place: Place, control: Control) -> N
             except OSError as error:
                 raise cannot_listen(listener.address, error).in_file(config.file) from None
         control.say_ready()
-        await control.wait_for_stop()
+        await control.wait_for_end()
         await asyncio.gather(*(server.drain(GRACE) for server in servers))
 
 

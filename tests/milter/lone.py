@@ -1,7 +1,8 @@
 """One milter process without a supervisor: `python -m tests.milter.lone ADDRESS DIRECTORY GRACE`.
 
 ADDRESS is a path, or a port of 127.0.0.1. Says "ready", then answers each line on standard input with one:
-"nodelay" with the TCP_NODELAY of every connection that it has, "drain" with "drained" when that is over.
+"nodelay" with the TCP_NODELAY of every connection that it has, "drain" with "drained" and "retire" with
+"retired" when that is over. GRACE is for both.
 It accepts all mail. libmilter can be begun once in a process, hence this.
 """
 
@@ -69,6 +70,9 @@ async def main() -> None:
             case "drain":
                 await server.drain(float(grace))
                 answer = "drained"
+            case "retire":
+                await server.retire(float(grace))
+                answer = "retired"
             case _:
                 answer = ""
 

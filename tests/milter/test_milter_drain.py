@@ -112,10 +112,9 @@ async def test_a_transaction_may_end_after_sigterm(tmp_path: Path):
             # Who comes now is refused at once, and not kept waiting.
             await eventually(lambda: not _is_open(asked.address))
             assert (await mta.message(NO)).is_reject
-            # Within the grace the session may go on as well.
-            assert (await deliver(mta)).is_continue
+            assert await leaving(mta)
         assert await asyncio.to_thread(asked.exit_status) == 0
-        assert [record["verdict"] for record in await asked.recorded(2)] == ["rejected", "accepted"]
+        assert [record["verdict"] for record in await asked.recorded()] == ["rejected"]
         assert "Traceback" not in asked.log
 
 
@@ -177,9 +176,13 @@ async def until_leaving(mta: MTA) -> None:
             continue
 
 
-async def test_after_the_grace_a_new_transaction_is_sent_away_and_an_open_one_may_end(tmp_path: Path):
+async def test_a_new_transaction_is_sent_away_at_once_and_an_open_one_may_end(tmp_path: Path):
     path = tmp_path / "milter"
-    async with lone(str(path), tmp_path) as process, MTA.connect(path) as busy, MTA.connect(path) as idle:
+    async with (
+        lone(str(path), tmp_path, grace=10_000.0) as process,
+        MTA.connect(path) as busy,
+        MTA.connect(path) as idle,
+    ):
         await busy.greet()
         await idle.greet()
         await up_to(busy, "body")
@@ -188,13 +191,27 @@ async def test_after_the_grace_a_new_transaction_is_sent_away_and_an_open_one_ma
         assert (await busy.end()).is_continue
         await busy.abort()
         assert await leaving(busy)
+        # Whoever is between two transactions is not waited for.
+        assert await process.says() == "drained"
+
+
+async def test_a_transaction_that_does_not_go_on_is_waited_for_no_longer_than_the_grace(tmp_path: Path):
+    path = tmp_path / "milter"
+    async with lone(str(path), tmp_path) as process, MTA.connect(path) as mta:
+        await mta.greet()
+        await up_to(mta, "rcpt")
+        process.tell("drain")
         assert await process.says() == "drained"
 
 
 @pytest.mark.parametrize("how", ["abort", "close"])
 async def test_a_transaction_that_is_given_up_is_not_waited_for(tmp_path: Path, how: str):
     path = tmp_path / "milter"
-    async with lone(str(path), tmp_path) as process, MTA.connect(path) as busy, MTA.connect(path) as idle:
+    async with (
+        lone(str(path), tmp_path, grace=10_000.0) as process,
+        MTA.connect(path) as busy,
+        MTA.connect(path) as idle,
+    ):
         await busy.greet()
         await idle.greet()
         await up_to(busy, "rcpt")
@@ -204,16 +221,54 @@ async def test_a_transaction_that_is_given_up_is_not_waited_for(tmp_path: Path, 
         assert await process.says() == "drained"
 
 
-async def test_where_nobody_is_there_the_end_comes_before_the_grace_is_over(tmp_path: Path):
+async def test_who_retires_lets_its_sessions_go_on_to_their_end(tmp_path: Path):
     path = tmp_path / "milter"
     async with lone(str(path), tmp_path, grace=10_000.0) as process:
         async with MTA.connect(path) as mta:
             await mta.greet()
-            await up_to(mta, "rcpt")
-            process.tell("drain")
-            assert (await mta.message(NO)).is_continue
+            process.tell("retire")
+            await eventually(lambda: not _is_open(path), PATIENCE)
+            assert (await deliver(mta, NO)).is_continue
             assert not await leaving(mta)
-        assert await process.says() == "drained"
+        assert await process.says() == "retired"
+
+
+async def test_who_has_retired_for_long_sends_new_transactions_away(tmp_path: Path):
+    path = tmp_path / "milter"
+    async with lone(str(path), tmp_path, grace=1.0) as process, MTA.connect(path) as mta:
+        await mta.greet()
+        process.tell("retire")
+        await until_leaving(mta)
+        assert await process.says() == "retired"
+
+
+async def test_who_retires_is_hurried_by_the_end(tmp_path: Path):
+    with Asked(tmp_path) as asked:
+        async with asked.mta() as mta:
+            await mta.greet()
+            await reload(asked)
+            assert (await deliver(mta, NO)).is_reject
+            asked.send(signal.SIGTERM)
+            await until_leaving(mta)
+        assert await asyncio.to_thread(asked.exit_status) == 0
+        assert "Traceback" not in asked.log
+
+
+async def test_not_more_than_a_few_retire_at_once(tmp_path: Path):
+    with Asked(tmp_path) as asked:
+        async with contextlib.AsyncExitStack() as open_sessions:
+            sessions = []
+            for _ in range(5):
+                mta = await open_sessions.enter_async_context(asked.mta())
+                await mta.greet()
+                sessions.append(mta)
+                await reload(asked)
+            # Those who have been at it for longest are told to go, and wait for no idle session.
+            await eventually(lambda: len(asked.children("milter")) <= 4, PATIENCE)
+            for cut_off in sessions[:2]:
+                await cut_off.close()
+            for going_on in sessions[2:]:
+                assert (await deliver(going_on, NO)).is_reject
 
 
 # Several processes, and TCP
