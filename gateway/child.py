@@ -101,17 +101,15 @@ class Child:
     async def retire(self) -> None:
         """Tell it that a successor is there, and wait until it has finished in its own time."""
         self.expect_end()
-        self._send(signal.SIGUSR2)
+        for process in self._alive:
+            _signal(process, signal.SIGUSR2)
         await self._wait()
 
     def hurry(self) -> None:
         """Ask it to finish, now at the latest."""
         self.expect_end()
-        self._send(signal.SIGTERM)
-
-    def _send(self, number: signal.Signals) -> None:
         for process in self._alive:
-            _signal(process, number)
+            _end(process)
 
     async def _wait(self) -> None:
         for task in (self._watching, self._leaving):
@@ -140,7 +138,7 @@ class Child:
         process.stdin.write(briefing.pack(self._config))
         if self._is_stopping:
             # It was asked for while this one was not there yet.
-            _signal(process, signal.SIGTERM)
+            _end(process)
         reason = ""
         try:
             async with asyncio.timeout(START_TIMEOUT):
@@ -234,7 +232,7 @@ class Child:
             await asyncio.sleep(_LONGEST_PAUSE)
             return
         self._count_restart("unwell")
-        _signal(old.process, signal.SIGTERM)
+        _end(old.process)
         self._leaving = asyncio.create_task(self._let_finish(old))
 
     async def _let_finish(self, old: _Running) -> None:
@@ -261,6 +259,13 @@ class Child:
     def _count_restart(self, cause: str) -> None:
         if self._role in WORKERS:
             self._counter.add("worker_restarts", (cause,))
+
+
+def _end(process: asyncio.subprocess.Process) -> None:
+    """Tell it that it is time to finish; a signal alone reaches one that is not up yet."""
+    assert process.stdin is not None
+    process.stdin.close()
+    _signal(process, signal.SIGTERM)
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

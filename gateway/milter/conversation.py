@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from gateway.casefile import Judgement
 from gateway.early import EarlyStages, cancel
 from gateway.milter.transaction import GO_ON, Answer, MilterTransaction, Submission
+from gateway.pipeline import DeadlineExceeded, verdict_for
 from gateway.recorder import Event
 from gateway.service import Service
 from gateway.smtp.address import Path
@@ -24,6 +25,9 @@ from policies.verdict import Verdict
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# Seconds beyond the deadline after which the stages before this one are waited for no longer. Less than the
+# patience of the thread that waits, for which nobody answers then.
+_MARGIN = 10.0
 # Whose transaction begins, and by what it said with MAIL.
 Beginning = tuple[Session, Envelope]
 _Method = Callable[Concatenate["Conversation", P], Coroutine[Any, Any, T]]
@@ -50,6 +54,7 @@ class Conversation:
         self._envelope: Envelope | None = None
         self._opening: asyncio.Task[MilterTransaction] | None = None
         self._transaction: MilterTransaction | None = None
+        self._answered: MilterTransaction | None = None
         self._stage = Stage.CONNECT
         self._fault: Exception | None = None
 
@@ -78,13 +83,16 @@ class Conversation:
     async def mail(self, beginning: Beginning) -> Answer:
         """A transaction begins; the stages so far are judged while the MTA goes on."""
         await self._begin(beginning)
-        if self._service.speak == "connect":
-            refusal = (await self._opened()).early_refusal
-            if refusal is not None:
-                answer = self._refuse(refusal)
-                await self._forget()
-                return answer
-        return GO_ON
+        if self._service.speak != "connect":
+            return GO_ON
+        answer = await self._in_time(self._early_answer(), beginning[1])
+        if answer is not GO_ON:
+            await self._forget()
+        return answer
+
+    async def _early_answer(self) -> Answer:
+        refusal = (await self._opened()).early_refusal
+        return GO_ON if refusal is None else self._refuse(refusal)
 
     @_in_turn
     async def refuse(
@@ -92,7 +100,8 @@ class Conversation:
     ) -> Answer:
         """Refuse what no policy has to look at, at MAIL or RCPT."""
         self._session, self._stage = session, stage
-        self._envelope = envelope or self._envelope
+        if stage is Stage.MAIL or envelope is not None:
+            self._envelope = envelope
         return self._refuse(Judgement(verdict, None, stage.value))
 
     @_in_turn
@@ -103,6 +112,11 @@ class Conversation:
         if beginning is not None:
             await self._begin(beginning)
         self._stage = Stage.RCPT
+        assert self._envelope is not None
+        envelope = replace(self._envelope, recipient=recipient, recipient_parameters=parameters)
+        return await self._in_time(self._add(recipient, parameters, known_as), envelope)
+
+    async def _add(self, recipient: Path, parameters: Parameters, known_as: str) -> Answer:
         return await (await self._opened()).add_recipient(recipient, parameters, known_as)
 
     @_in_turn
@@ -117,13 +131,20 @@ class Conversation:
         try:
             return await self._finish(submission)
         finally:
-            submission.spool.close()
+            submission.close()
+
+    @_in_turn
+    async def let_go(self, submission: Submission) -> None:
+        """Nobody waits for an answer about this message, if it was asked for at all."""
+        submission.close()
 
     @_in_turn
     async def _finish(self, submission: Submission) -> Answer:
         self._stage = Stage.END_OF_DATA
-        # Where that breaks, the record of it is still to be written.
-        answer = await (await self._opened()).finish(submission)
+        transaction = await self._opened()
+        # Where that breaks, or carrying it out, the record of it is still to be written.
+        answer = await transaction.finish(submission)
+        self._answered = transaction
         await self._forget()
         return answer
 
@@ -145,8 +166,9 @@ class Conversation:
         """Something of ours broke, or took too long: nothing of the transaction can be trusted."""
         self._session = session
         event = self._event()
-        if self._transaction is not None:
-            event = replace(self._transaction.event(), spoken=event.spoken)
+        transaction = self._transaction or self._answered
+        if transaction is not None:
+            event = replace(transaction.event(), spoken=event.spoken)
         await self._forget()
         self._service.recorder.failed(event, error)
 
@@ -154,6 +176,7 @@ class Conversation:
 
     async def _begin(self, beginning: Beginning) -> None:
         await self._forget()
+        self._answered = None
         self._session, self._envelope = beginning
         self._stage = Stage.MAIL
         self._opening = asyncio.create_task(self._open(*beginning))
@@ -162,8 +185,21 @@ class Conversation:
         """The transaction, once the stages before RCPT have been judged."""
         if self._transaction is None:
             assert self._opening is not None
-            self._transaction = await self._opening
+            # Shielded, because one who waits for it may run out of time, and the next will ask again.
+            self._transaction = await asyncio.shield(self._opening)
         return self._transaction
+
+    async def _in_time(self, answering: Coroutine[Any, Any, Answer], envelope: Envelope) -> Answer:
+        """The answer, or a refusal before the MTA gives us up: earlier stages may be slow as well."""
+        try:
+            async with asyncio.timeout(self._service.deadline + _MARGIN):
+                return await answering
+        except TimeoutError:
+            verdict = verdict_for(DeadlineExceeded())
+            assert verdict is not None
+            event = replace(self._event(), envelope=envelope)
+            judgement = Judgement(verdict, None, self._stage.value)
+            return Answer(self._service.recorder.refused(event, judgement))
 
     @contextlib.contextmanager
     def _noting_faults(self) -> Iterator[None]:

@@ -43,10 +43,6 @@ class Crossing:
         """Have it carried out, after what was asked and told before. Raises NoAnswer."""
         self._enter(_carried_out(news), news)
 
-    def is_quiet(self) -> bool:
-        """On the loop: whether nothing that was asked or told is under way."""
-        return not self._under_way
-
     def _enter(self, work: Coroutine[Any, Any, None], inner: Coroutine[Any, Any, object]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._begin, work)

@@ -17,7 +17,7 @@ import structlog
 
 from gateway.milter.changes import Add, Change, ChangeField, Delete, Hold, InsertField
 from gateway.milter.link import Link
-from gateway.milter.macros import AT_CONNECT, AT_END, AT_HELO, AT_MAIL
+from gateway.milter.macros import AT_CONNECT, AT_END, AT_HELO, AT_MAIL, AT_RCPT
 from gateway.milter.transaction import Answer
 
 _NAME = "sluicegate"
@@ -72,6 +72,7 @@ class Library:
         self._close_link = close_link
         self._steps = _WANTED_STEPS | (0 if speaks_early else _SILENT_START)
         self._descriptor = -1
+        self._silent = socket.socket(socket.AF_UNIX)
 
     def start(self, bound: socket.socket, backlog: int) -> None:
         """Serve MTAs that connect there, in threads of libmilter's; the socket is libmilter's then.
@@ -80,6 +81,10 @@ class Library:
         """
         bound.setblocking(False)
         self._descriptor = bound.detach()
+        # Made now, because there may be no descriptor left when it is needed.
+        self._silent.bind("")
+        self._silent.listen()
+        self._silent.setblocking(False)
         self._register()
         milter.setbacklog(backlog)
         milter.settimeout(_IDLE)
@@ -93,11 +98,7 @@ class Library:
     def accept_no_more(self) -> None:
         """Leave those who are still to be accepted to other processes; what is open goes on."""
         # libmilter goes on looking at its descriptor, behind which is now a socket that nobody knows.
-        with socket.socket(socket.AF_UNIX) as silent:
-            silent.bind("")
-            silent.listen()
-            silent.setblocking(False)
-            os.dup2(silent.fileno(), self._descriptor)
+        os.dup2(self._silent.fileno(), self._descriptor)
 
     def _register(self) -> None:
         milter.set_connect_callback(_step(self._connect, milter.P_NR_CONN))
@@ -147,6 +148,7 @@ _MACROS = {
     milter.M_CONNECT: AT_CONNECT,
     milter.M_HELO: AT_HELO,
     milter.M_ENVFROM: AT_MAIL,
+    milter.M_ENVRCPT: AT_RCPT,
     # Sendmail goes by the second only where there is the first.
     milter.M_EOH: AT_END,
     milter.M_EOM: AT_END,
@@ -180,19 +182,31 @@ def _step(step: Callable[..., Answer | None], silent: int = 0) -> Callable[..., 
 
     def call(context: _Context, *arguments: Any) -> int:
         attached = context.getpriv()
-        assert attached is not None
+        if attached is None:
+            # Nothing was agreed on: this cannot be anything that is to pass.
+            return int(milter.TEMPFAIL)
         link = attached.link
+        link.is_answering = True
         try:
-            answer = step(context, *arguments)
-            if not attached.steps & silent:
-                return _carry_out(context, link, answer)
+            answer = _attempt(link, step, context, *arguments)
+            if attached.steps & silent:
+                return int(milter.NOREPLY)
+            return _carry_out(context, link, answer)
         except Exception as error:
-            failure = link.fail(error)
-            if not attached.steps & silent:
-                return _carry_out(context, link, failure)
-        return int(milter.NOREPLY)
+            return _carry_out(context, link, link.fail(error))
+        finally:
+            link.is_answering = False
 
     return call
+
+
+def _attempt(
+    link: Link, step: Callable[..., Answer | None], context: _Context, *arguments: Any
+) -> Answer | None:
+    try:
+        return step(context, *arguments)
+    except Exception as error:
+        return link.fail(error)
 
 
 def _helo(context: _Context, name: str) -> Answer:
@@ -204,7 +218,7 @@ def _mail(context: _Context, *arguments: bytes) -> Answer:
 
 
 def _rcpt(context: _Context, *arguments: bytes) -> Answer:
-    return _link(context).rcpt(arguments)
+    return _link(context).rcpt(arguments, _macros(context))
 
 
 def _data(context: _Context) -> Answer:

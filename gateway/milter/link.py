@@ -10,24 +10,20 @@ from dataclasses import replace
 import structlog
 
 from gateway.hearing import malformed, overloaded, too_big
-from gateway.milter.changes import Field
 from gateway.milter.conversation import Beginning, Conversation
 from gateway.milter.crossing import Crossing, NoAnswer
-from gateway.milter.macros import Macros, says_esmtp, session_of, with_security
-from gateway.milter.transaction import GO_ON, Answer, Submission
+from gateway.milter.gathering import Gathering
+from gateway.milter.macros import Macros, address_meant, says_esmtp, session_of, with_security, without_route
+from gateway.milter.transaction import GO_ON, Answer
 from gateway.recorder import JOURNAL_FULL
 from gateway.service import Service
 from gateway.smtp.command import CommandError, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
-from gateway.smtp.message import Message
 from gateway.smtp.reply import Reply
 from gateway.smtp.session import Session
 from gateway.smtp.transaction import Stage
-from gateway.spool import Spool
 from policies.verdict import Verdict
 
-# Octets that an MTA sends of a body at once.
-_CHUNK = 65_535
 _TRY_AGAIN = Answer(Reply.of(451, "4.3.0", "Temporary failure, please try again later"))
 _LEAVING = Answer(Reply.of(421, "4.3.2", "Shutting down, please try again later"))
 
@@ -42,6 +38,8 @@ class Link:
 
     def __init__(self, service: Service, crossing: Crossing, keeps_blanks: bool) -> None:
         self.is_leaving = False
+        # Set while a step is carried out, up to its last word.
+        self.is_answering = False
         self.keeps_blanks = keeps_blanks
         self._service = service
         self._crossing = crossing
@@ -51,14 +49,12 @@ class Link:
         self._is_judged_early = False
         self._is_in_transaction = False
         self._beginning: Beginning | None = None
-        self._fields: list[Field] = []
-        self._spool: Spool | None = None
-        self._message: Message | None = None
+        self._gathering: Gathering | None = None
 
     @property
-    def is_in_transaction(self) -> bool:
-        """Whether MAIL was answered with yes, and what it began is not over."""
-        return self._is_in_transaction
+    def is_idle(self) -> bool:
+        """Whether nothing has begun that is to come to an end."""
+        return not (self._is_in_transaction or self.is_answering)
 
     # Who the client is
 
@@ -101,8 +97,7 @@ class Link:
             return Answer(JOURNAL_FULL)
         self._failure = None
         session = with_security(self._session, macros)
-        address, *parameters = arguments
-        argument = b" ".join([self._path(_bare(address)), *parameters])
+        argument = self._argument(arguments, macros("{mail_addr}"))
         try:
             reverse_path, declared = parse_mail(b"FROM:" + argument)
             size = parse_size(declared)
@@ -128,28 +123,24 @@ class Link:
         self._is_in_transaction = answer is GO_ON
         return answer
 
-    def rcpt(self, arguments: Sequence[bytes]) -> Answer:
+    def rcpt(self, arguments: Sequence[bytes], macros: Macros) -> Answer:
         """RCPT: the forward-path, and the parameters behind it."""
         if self._failure is not None:
             return self._failure
-        address = _bare(arguments[0])
-        argument = b" ".join([self._path(address), *arguments[1:]])
+        argument = self._argument(arguments, macros("{rcpt_addr}"))
         try:
             recipient, parameters = parse_rcpt(b"TO:" + argument)
         except CommandError as error:
             envelope = self._beginning[1] if self._beginning else None
             return self._refuse(Stage.RCPT, self._known, envelope, malformed(error, argument))
         beginning, self._beginning = self._beginning, None
-        # What the MTA knows is what the client gave, but for a source route.
-        known_as = str(recipient) if b"@" in address else address.decode("utf-8")
+        known_as = without_route(_bare(arguments[0])).decode("utf-8")
         return self._crossing.ask(self._conversation.rcpt(recipient, parameters, known_as, beginning))
 
-    def _path(self, address: bytes) -> bytes:
-        """The path as a client would have to give it: in brackets, and with the domain that the MTA adds."""
-        mta = self._known.mta
-        if address and b"@" not in address and mta is not None and mta.name:
-            address += b"@" + mta.name.encode("utf-8")
-        return b"<%s>" % address
+    def _argument(self, arguments: Sequence[bytes], known_as: str | None) -> bytes:
+        """What stands behind MAIL FROM or RCPT TO, the path as the MTA takes it."""
+        address, *parameters = arguments
+        return b" ".join([b"<%s>" % address_meant(_bare(address), known_as, self._known.mta), *parameters])
 
     def _refuse(self, stage: Stage, session: Session, envelope: Envelope | None, verdict: Verdict) -> Answer:
         return self._crossing.ask(self._conversation.refuse(stage, session, envelope, verdict))
@@ -171,53 +162,39 @@ class Link:
 
     # The message
 
+    @property
+    def _gathered(self) -> Gathering:
+        if self._gathering is None:
+            self._gathering = Gathering(self._service, self.keeps_blanks)
+        return self._gathering
+
     def header(self, name: str, value: bytes) -> None:
         """One header field, folds as LF."""
-        value = value.replace(b"\n", b"\r\n")
-        self._fields.append((name, value if self.keeps_blanks else b" " + value))
+        self._gathered.header(name, value)
 
     def end_of_header(self) -> None:
-        """The header section is complete: the message begins with what the MTA has of it."""
-        self._spool = Spool(self._service.store, self._service.max_message_size)
-        section = b"".join(b"%s:%s\r\n" % (name.encode("utf-8"), value) for name, value in self._fields)
-        self._spool.append(section + b"\r\n")
-        self._message = Message(self._spool)
+        """The header section is complete."""
+        self._gathered.end_of_header()
 
     def body(self, chunk: bytes) -> bool:
         """A piece of the body; false if no more of it is of use."""
-        spool = self._open_spool()
-        spool.append(chunk)
-        if spool.overflowed or spool.failure or self._failure:
-            return False
-        # Where this is all there is, there is nothing to be spared.
-        return spool.size < _CHUNK or not self._is_refused_by_header
-
-    def _open_spool(self) -> Spool:
-        if self._spool is None:
-            # Without a header there may be no end of one either.
-            self.end_of_header()
-        assert self._spool is not None
-        return self._spool
-
-    @property
-    def _is_refused_by_header(self) -> bool:
-        message = self._message
-        return message is not None and (message.is_all_header or message.is_looping(self._service.hostname))
+        return self._gathered.body(chunk) and self._failure is None
 
     def end_of_message(self, macros: Macros) -> Answer:
         """The decisive answer."""
-        spool = self._open_spool()
-        assert self._message is not None
-        submission = Submission(self._message, spool, tuple(self._fields), macros("i"))
-        # From here on the content is the conversation's, to be closed there.
-        self._spool = None
-        try:
-            if self._failure is not None:
-                spool.close()
-                return self._failure
-            return self._crossing.ask(self._conversation.end_of_message(submission))
-        finally:
+        if self._failure is not None:
             self._forget()
+            return self._failure
+        # From here on the content is the conversation's, to be closed on the loop.
+        submission = self._gathered.submit(macros("i"))
+        self._gathering = None
+        self._forget()
+        try:
+            return self._crossing.ask(self._conversation.end_of_message(submission))
+        except NoAnswer:
+            # Whether the loop has come to it nobody knows.
+            self._crossing.tell(self._conversation.let_go(submission))
+            raise
 
     # Ends
 
@@ -229,8 +206,8 @@ class Link:
             self._crossing.tell(self._conversation.abort())
 
     def close(self) -> None:
-        """The MTA's connection is over; of a transaction that was open it has said so before."""
-        self._forget()
+        """The MTA's connection is over, and so is a transaction that it has not given up before."""
+        self.abort()
         if self._is_judged_early:
             self._crossing.tell(self._conversation.close())
 
@@ -247,10 +224,10 @@ class Link:
         return _TRY_AGAIN
 
     def _forget(self) -> None:
-        if self._spool is not None:
-            self._spool.close()
-        self._spool = self._message = self._beginning = None
-        self._fields = []
+        """Nothing of the transaction is open any more."""
+        if self._gathering is not None:
+            self._gathering.drop()
+        self._gathering = self._beginning = None
         self._is_in_transaction = False
 
     @property

@@ -71,7 +71,9 @@ class Server:
         self._leave()
         await self._accept_no_more()
         await self._come_to(self._is_idle, grace)
-        await self._come_to(self._crossing.is_quiet, self._service.deadline)
+        await self._come_to(self._is_silent, self._service.deadline)
+        # What is said last goes out behind our back.
+        await asyncio.sleep(_SETTLING)
 
     async def _accept_no_more(self) -> None:
         self._library.accept_no_more()
@@ -83,7 +85,10 @@ class Server:
             link.is_leaving = True
 
     def _is_idle(self) -> bool:
-        return not any(link.is_in_transaction for link in tuple(self._links))
+        return all(link.is_idle for link in tuple(self._links))
+
+    def _is_silent(self) -> bool:
+        return not any(link.is_answering for link in tuple(self._links))
 
     async def _come_to(self, end: Callable[[], bool], within: float) -> bool:
         """Wait for it, so many seconds at most; whether it came."""

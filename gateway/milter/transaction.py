@@ -10,7 +10,7 @@ from datetime import datetime
 
 from gateway.casefile import CaseFile, Judgement
 from gateway.headers import header_block, relayed
-from gateway.hearing import Heard, Hearing, refuse_content
+from gateway.hearing import Heard, Hearing, header_too_big, refuse_content
 from gateway.milter.changes import (
     Change,
     Field,
@@ -35,17 +35,29 @@ from gateway.smtp.transaction import Stage
 from gateway.spool import Spool
 from policies.verdict import Decision, Verdict, tempfail
 
+_AT_END = Stage.END_OF_DATA.value
 _MAX_REASON = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submission:
-    """A message, its octets, and its header fields as the MTA has them. `queue_id` is the MTA's."""
+    """A message, its octets, and its header fields as the MTA has them. `queue_id` is the MTA's.
+
+    With `is_cut` there was more header than is kept.
+    """
 
     message: Message
     spool: Spool
     fields: Sequence[Field]
+    is_cut: bool
     queue_id: str | None
+    _is_closed: bool = False
+
+    def close(self) -> None:
+        """Give the octets back, on the loop; once, however often it is said."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.spool.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +120,7 @@ class MilterTransaction:
 
     def refuse_here(self, verdict: Verdict) -> Answer:
         """Refuse the message for a reason of our own, before its content is known."""
-        judgement = Judgement(verdict, None, Stage.END_OF_DATA.value)
+        judgement = Judgement(verdict, None, _AT_END)
         return Answer(self._service.recorder.refused(self.event(), judgement))
 
     def record_abort(self, stage: Stage, detail: str) -> None:
@@ -124,7 +136,7 @@ class MilterTransaction:
         return Event(
             session=self._session,
             case=self._hearing.start.case,
-            spoken=Stage.END_OF_DATA.value,
+            spoken=_AT_END,
             envelope=self._envelope,
         )
 
@@ -151,10 +163,10 @@ class _Asked(Party):
         """Judge the message; record and say what becomes of it."""
         self._queue_id = submission.queue_id
         message, spool = submission.message, submission.spool
-        refused = refuse_content(spool, message, has_bare_newline=False, hostname=self._service.hostname)
+        refused = self._refuse_content(submission)
         if refused is not None:
-            shown = None if spool.overflowed or spool.failure else message
-            return self._refuse(shown, Judgement(refused, None, Stage.END_OF_DATA.value))
+            is_whole = not (spool.overflowed or spool.failure or submission.is_cut)
+            return self._refuse(message if is_whole else None, Judgement(refused, None, _AT_END))
         judgement = await self.ask(message, self._trace(), self._service.next_deadline())
         refusal = self._case.conclude(judgement)
         try:
@@ -165,7 +177,13 @@ class _Asked(Party):
             )
         except CannotKeep as error:
             verdict = tempfail("storage-failed", code=452, status="4.3.1", detail=str(error))
-            return self._refuse(message, Judgement(verdict, None, Stage.END_OF_DATA.value))
+            return self._refuse(message, Judgement(verdict, None, _AT_END))
+
+    def _refuse_content(self, submission: Submission) -> Verdict | None:
+        if submission.is_cut:
+            return header_too_big("more header than is kept")
+        hostname = self._service.hostname
+        return refuse_content(submission.spool, submission.message, has_bare_newline=False, hostname=hostname)
 
     def _trace(self) -> bytes:
         """The Received field that the MTA puts on top, as far as we know it, for scanners to look at."""

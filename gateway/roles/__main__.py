@@ -32,7 +32,8 @@ def _read_config(file: Path) -> Config:
 
 
 async def _work(arguments: argparse.Namespace, config: Config, upwards: int) -> None:
-    control = Control(upwards)
+    # libmilter takes a signal that it gets for an order to stop, and leaves its sessions hanging.
+    control = Control(upwards, is_deaf=arguments.role == "milter")
     # Imported late: none needs what another one does, and the journal has no business loading plugins.
     if arguments.role == "journal":
         from gateway.roles.journal import keep

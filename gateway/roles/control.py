@@ -1,7 +1,7 @@
 """The thread between the supervisor and a process.
 
-Downwards: SIGTERM, or the end of standard input, says that it is time to finish; SIGUSR2 says that a
-successor is there, so that whoever has sessions can take its time. Upwards: a line
+Downwards: the end of standard input, or SIGTERM from anybody, says that it is time to finish; SIGUSR2 says
+that a successor is there, so that whoever has sessions can take its time. Upwards: a line
 when the process does its work, or why it cannot; then an octet a second for as long as its event loop
 turns; a policy that never returns is noticed by that. Another octet among them asks for a successor, with
 the reason up to the end of the line. SIGUSR1, from whoever suspects a leak, has the process say in the log
@@ -50,16 +50,25 @@ def _line(reason: str) -> bytes:
 
 
 class Control:
-    """To be created inside the running event loop. `upwards` is what `take_upwards` gave."""
+    """To be created inside the running event loop. `upwards` is what `take_upwards` gave.
 
-    def __init__(self, upwards: int) -> None:
+    `is_deaf` is for a process with a library in it that listens for signals itself: SIGTERM, SIGINT and
+    SIGHUP reach nobody then, and the end of standard input is what ends it.
+    """
+
+    def __init__(self, upwards: int, is_deaf: bool = False) -> None:
         self._upwards = upwards
         self._stopping = asyncio.Event()
         self._ending = asyncio.Event()
         self._is_ready = False
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+        if is_deaf:
+            # Whatever waits for them in another thread: what nobody wants is not delivered.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        else:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGUSR2, self._ending.set)
         loop.add_signal_handler(signal.SIGUSR1, _tell)
         loop.add_reader(sys.stdin.fileno(), self._read_stdin)

@@ -66,8 +66,8 @@ def test_forged_fields_go(fields: list[Field], deleted: list[tuple[str, int]]):
     ("fields", "changed"),
     [
         ([("Subject", b" x")], ChangeField("Subject", 1, b" [Bulk] x")),
-        ([("SUBJECT", b"x")], ChangeField("SUBJECT", 1, b" [Bulk] x")),
-        ([("subject", b" 1"), ("Subject", b" 2")], ChangeField("subject", 1, b" [Bulk] 1")),
+        ([("SUBJECT", b"x")], ChangeField("Subject", 1, b" [Bulk] x")),
+        ([("subject", b" 1"), ("Subject", b" 2")], ChangeField("Subject", 1, b" [Bulk] 1")),
         ([("Subject", b"")], ChangeField("Subject", 1, b" [Bulk]")),
         ([("Subject", b" x\r\n\ty")], ChangeField("Subject", 1, b" [Bulk] x\r\n\ty")),
         ([("Subject", b" \xff\x80")], ChangeField("Subject", 1, b" [Bulk] \xff\x80")),

@@ -160,7 +160,7 @@ async def test_an_acceptance_ends_the_judging(asked: Asked):
     ("field", "prefix", "expected"),
     [
         ("Subject: x", "[Bulk]", b"Subject: [Bulk] x\r\n"),
-        ("SUBJECT:x", "[Bulk]", b"SUBJECT: [Bulk] x\r\n"),
+        ("SUBJECT:x", "[Bulk]", b"Subject: [Bulk] x\r\n"),
         ("Subject:", "[Bulk]", b"Subject: [Bulk]\r\n"),
         ("Subject: x\r\n y\r\n\tz", "[Bulk]", b"Subject: [Bulk] x\r\n y\r\n\tz\r\n"),
         ("Subject: x", "[Grün]", b"Subject: =?utf-8?b?W0dyw7xuXQ==?= x\r\n"),

@@ -164,7 +164,8 @@ async def test_a_header_that_is_too_big_is_refused_and_no_body_wanted(asked: Ask
         assert (reply.code, reply.status) == (552, "5.3.4")
     record = await asked.record()
     assert brief(record) == ("rejected", "end-of-data", "end-of-data", "header-too-big")
-    assert record["message"]["size"] > len(header) * 20
+    # Of such a message not all is kept.
+    assert record["message"] is None
 
 
 @pytest.mark.parametrize(
