@@ -50,7 +50,8 @@ async def judge_message(
 ) -> Record:
     """The record that this message would have had. Stages in `skip` are not judged.
 
-    All recipients are taken to have the profile of the first.
+    All recipients are taken to have the profile of the first. Where the session has an MTA, it is judged as
+    behind a milter, and that MTA relays.
     """
     catcher = RecordCatcher()
     recorder = Recorder(catcher, assembly.config.gateway.hostname)
@@ -65,23 +66,32 @@ async def judge_message(
     deadline = asyncio.get_running_loop().time() + assembly.config.gateway.deadline
     transactions = _transactions(assembly, session, envelope, message, reference, skip)
     ended = await _judge_stages(profile.pipeline, case, transactions, deadline)
-    refusal = case.conclude(ended) or _not_routed(assembly, envelope)
+    refusal = case.conclude(ended)
+    if refusal is None and session.mta is None:
+        refusal = _not_routed(assembly, envelope)
     if refusal is not None:
         recorder.refused(event, refusal)
-    elif ended is not None and ended.verdict.is_taking:
-        recorder.taken(event, reference, ended)
     else:
-        recorder.accepted(event, reference, WOULD_RELAY, ended)
+        _take(recorder, event, reference, ended)
     return decode(encode(catcher.records[0]))
 
 
-def _not_routed(assembly: Assembly, envelope: Envelope) -> Judgement | None:
-    """What the gateway says of itself where no policy did: it relays only where it knows the way.
+def _take(recorder: Recorder, event: Event, reference: str, ended: Judgement | None) -> None:
+    """Record what becomes of a message that is not refused, as the front end would that it came by."""
+    is_by_mta = event.session.mta is not None
+    if ended is not None and ended.verdict.is_taking:
+        if is_by_mta:
+            recorder.left_to_mta(event, reference, ended, "")
+        else:
+            recorder.taken(event, reference, ended)
+    elif is_by_mta:
+        recorder.passed(event, reference, ended)
+    else:
+        recorder.accepted(event, reference, WOULD_RELAY, ended)
 
-    Without a relay table it is the MTA in front that does.
-    """
-    if not assembly.router.destinations:
-        return None
+
+def _not_routed(assembly: Assembly, envelope: Envelope) -> Judgement | None:
+    """What the gateway says of itself where no policy did: it relays only where it knows the way."""
     unknown = [recipient for recipient in envelope.recipients if assembly.router.find(recipient) is None]
     if not unknown:
         return None

@@ -41,7 +41,9 @@ _COLOURS = {
 @click.option("--sender", help="Address or @domain; '<>' is the null sender.")
 @click.option("--recipient", help="Address or @domain.")
 @click.option("--stage", type=click.Choice(STAGES), help="Where it was decided, or told to the client.")
-@click.option("--text", help="Words that occur in subject, addresses, names, reply, detail or an opinion.")
+@click.option(
+    "--text", help="Words in subject, addresses, names, reply, detail or an opinion, or the MTA's queue ID."
+)
 @click.option("--policy", help="A policy that had an opinion, also if it only warns; then the table has it.")
 @click.option("--follow", "is_following", is_flag=True, help="Go on with what comes in.")
 @click.option(

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +16,12 @@ from gateway.assembly import router_of
 from gateway.cli.common import MailboxType, config_option, echo_table
 from gateway.cli.records import Since, json_line
 from gateway.config import Config, load
+from gateway.journal.deeds import is_held
+from gateway.journal.index import JournalError
+from gateway.journal.layout import Layout
 from gateway.journal.record import timestamp
+from gateway.journal.search import find
+from gateway.journal.text import visible
 from gateway.quarantine.releasing import Releaser
 from gateway.quarantine.store import Entry, Quarantine, quarantine_directory
 from gateway.smtp.address import Path as Mailbox
@@ -96,8 +102,22 @@ def _find(config: Config, references: Sequence[str]) -> list[Entry]:
     found = {reference: quarantine.find(reference.upper()) for reference in references}
     missing = [reference for reference, entry in found.items() if entry is None]
     if missing:
-        raise NotInQuarantine(f"nothing is kept under {', '.join(missing)}")
+        raise NotInQuarantine("; ".join(_absence(config, reference) for reference in missing))
     return [entry for entry in found.values() if entry is not None]
+
+
+def _absence(config: Config, reference: str) -> str:
+    """That nothing is kept under it, and where the message is if an MTA holds it."""
+    layout = Layout(Path(config.gateway.state_directory))
+    said = f"nothing is kept under {visible(reference)}"
+    with suppress(JournalError):
+        for record in find(layout.index, layout.spool, reference):
+            if record.mta is not None and is_held(record):
+                where = visible(
+                    f"{record.mta.name or 'the MTA'}, queue ID {record.mta.queue_id or 'unknown'}"
+                )
+                return f"{said}: it is held by {where}; see: sluicegate explain {record.reference}"
+    return said
 
 
 def _older(config: Config, before: datetime | None) -> list[Entry]:

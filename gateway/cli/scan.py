@@ -24,7 +24,7 @@ from gateway.scanning import by_profile, judge_message
 from gateway.smtp.address import NULL_PATH
 from gateway.smtp.address import Path as Mailbox
 from gateway.smtp.envelope import Envelope
-from gateway.smtp.session import IPAddress, Session
+from gateway.smtp.session import MTA, IPAddress, Session
 from gateway.smtp.transaction import Stage
 
 REJECTED = 1
@@ -87,7 +87,9 @@ def command(
     """
     configure_logging()
     config = load(config_file)
-    session = Session(client or ip_address("127.0.0.1"), 0, "scan", helo_name=helo, esmtp=True)
+    session = Session(
+        client or ip_address("127.0.0.1"), 0, "scan", helo_name=helo, esmtp=True, mta=_mta(config)
+    )
     given = {Stage.CONNECT: client, Stage.HELO: helo}
     circumstances = Circumstances(
         session,
@@ -107,6 +109,11 @@ def command(
     finally:
         report.end()
     return report.status
+
+
+def _mta(config: Config) -> MTA | None:
+    """Who would ask about the messages, where nobody can bring any to us."""
+    return None if config.listeners("smtp") else MTA(config.gateway.hostname, "scan")
 
 
 def _files(name: str) -> Sequence[Path | None]:

@@ -114,9 +114,12 @@ def _read_listener(section: str, table: object) -> ListenerSection:
 
 def _read_relays(tables: dict[str, Any], listeners: tuple[ListenerSection, ...]) -> tuple[RelaySection, ...]:
     """There has to be one, unless it is only the MTA in front that relays."""
-    if "relay" not in tables and all(listener.role == "milter" for listener in listeners):
+    if "relay" in tables:
+        return _read_list("[[relay]]", tables["relay"], _read_relay)
+    if all(listener.role == "milter" for listener in listeners):
         return ()
-    return _read_list("[[relay]]", tables.get("relay"), _read_relay)
+    problem = 'at least one is required, unless every listener has protocol = "milter"'
+    raise ConfigError("[[relay]]", "", problem)
 
 
 def _read_relay(section: str, table: object) -> RelaySection:

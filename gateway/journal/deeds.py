@@ -62,9 +62,14 @@ def taking(record: Record) -> Deed | None:
     if kind is None:
         return None
     policy, reason = record.policy or "unknown", record.reason
-    if kind == "quarantine" and record.mta is not None:
+    if is_held(record):
         return Deed(policy, kind, reason, reason, "had the MTA hold it instead of delivering it")
     return Deed(policy, kind, reason, reason, _DECISIONS[kind], is_kept=kind == "quarantine")
+
+
+def is_held(record: Record) -> bool:
+    """Whether the message waits in the queue of the MTA that asked, instead of in our quarantine."""
+    return record.verdict == "quarantined" and record.mta is not None
 
 
 def orders(record: Record) -> Iterator[Deed]:

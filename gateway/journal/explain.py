@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.journal.advice import is_death, what_would_change
-from gateway.journal.deeds import Deed, deeds, taking
+from gateway.journal.deeds import Deed, deeds, is_held, taking
 from gateway.journal.record import ClientRecord, MessageRecord, MTARecord, Record
 from gateway.journal.text import padded, visible, width
 from gateway.journal.tracebacks import essence, place, shortened
@@ -126,12 +126,21 @@ def _done(record: Record, is_trial: bool) -> list[str]:
     taken = taking(record)
     done = deeds(record) if taken is None else [*deeds(record), taken]
     title = "What policies would have done to it" if is_trial else "What policies did to it"
-    see = "" if is_trial else f"; see: sluicegate quarantine show {record.reference}"
-    return _section(title, [_deed(deed, see) for deed in done], "") if done else []
+    rows: _Rows = [
+        (deed.policy, f"{deed.phrase} ({deed.reason}){'' if is_trial else _see(record, deed)}")
+        for deed in done
+    ]
+    return _section(title, rows, "") if done else []
 
 
-def _deed(deed: Deed, see: str) -> tuple[str, ...]:
-    return deed.policy, f"{deed.phrase} ({deed.reason}){see if deed.is_kept else ''}"
+def _see(record: Record, deed: Deed) -> str:
+    """The commands for a message that waits somewhere, if it does."""
+    if deed.is_kept:
+        return f"; see: sluicegate quarantine show {record.reference}"
+    if not is_held(record) or deed.kind != "quarantine":
+        return ""
+    queue_id = record.mta.queue_id if record.mta and record.mta.queue_id else "ID"
+    return f"; Postfix shows it with postcat -q {queue_id} and lets it go with postsuper -H {queue_id}"
 
 
 def _value(value: object) -> str:

@@ -10,6 +10,7 @@ _SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}")
 _MAX_PORT = 65_535
 
 FORMS = '"host:port", "[v6-address]:port" or "unix:/path"'
+_FORMS_OF_A_LISTENER = '"host:port", "[v6-address]:port", "unix:/path" or "systemd:NAME"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +23,15 @@ class Endpoint:
     lmtp: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises ValueError, naming the allowed forms, for anything else."""
+    def parse(cls, text: str, forms: str = FORMS) -> Self:
+        """Raises ValueError, naming the allowed `forms`, for anything else."""
         if text.startswith("unix:"):
             if not text.startswith("unix:/"):
-                raise ValueError(f"{text!r} is not absolute; allowed: {FORMS}")
+                raise ValueError(f"{text!r} is not absolute; allowed: {forms}")
             return cls(path=text.removeprefix("unix:"))
         found = _TCP.fullmatch(text)
         if found is None or int(found[3]) > _MAX_PORT:
-            raise ValueError(f"{text!r} is not an address; allowed: {FORMS}")
+            raise ValueError(f"{text!r} is not an address; allowed: {forms}")
         return cls(host=found[1] or found[2], port=int(found[3]))
 
     @property
@@ -63,7 +64,7 @@ def parse_listener(text: str) -> Endpoint | Inherited:
     """Where to listen. Raises ValueError, naming the allowed forms."""
     name = text.removeprefix("systemd:")
     if name == text:
-        return Endpoint.parse(text)
+        return Endpoint.parse(text, _FORMS_OF_A_LISTENER)
     if not _SOCKET_NAME.fullmatch(name):
         raise ValueError(f"{text!r} names no socket; allowed: systemd:NAME as in FileDescriptorName=")
     return Inherited(name)

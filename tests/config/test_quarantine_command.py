@@ -9,9 +9,12 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from gateway.journal.layout import Layout
+from gateway.journal.record import MTARecord
 from gateway.quarantine.store import Entry, Quarantine, quarantine_directory
 from tests.config.command import sluicegate
 from tests.fakes.mta import FakeMTA, say
+from tests.journal.records import make_record, put
 
 CONFIG = """
 [gateway]
@@ -109,5 +112,19 @@ def test_what_is_not_there_is_said_before_anything_is_done(run: Run, quarantine:
     also = [] if command == "show" else [OLD]
     result = run(command, *also, "BBBB-BBBB")
     assert (result.returncode, result.stdout) == (os.EX_NOINPUT, "")
-    assert "BBBB-BBBB" in result.stderr
+    assert result.stderr == "Error: nothing is kept under BBBB-BBBB\n"
     assert len(list(quarantine.entries())) == 2
+
+
+@pytest.mark.parametrize("command", ["show", "release", "delete"])
+def test_of_what_an_mta_holds_it_is_said_where_it_is(run: Run, tmp_path: Path, command: str):
+    layout = Layout(tmp_path)
+    layout.spool.mkdir(parents=True)
+    mta = MTARecord("mx.test", "smtpd", "9B93523EC6E")
+    held = make_record(verdict="quarantined", reference="BBBB-BBBB", mta=mta, reply=None)
+    put(layout.spool, "a", held, make_record(verdict="accepted", reference="CCCC-CCCC", mta=mta))
+    assert run(command, "bbbbbbbb").stderr == (
+        "Error: nothing is kept under bbbbbbbb: it is held by mx.test, queue ID 9B93523EC6E;"
+        " see: sluicegate explain BBBB-BBBB\n"
+    )
+    assert run(command, "CCCC-CCCC").stderr == "Error: nothing is kept under CCCC-CCCC\n"

@@ -152,6 +152,51 @@ def test_without_a_relay_table_the_mta_relays_for_everybody_it_likes(letters: Pa
     assert (record.verdict, record.opinions["recipients"]["verdict"]) == ("accepted", None)
 
 
+@pytest.fixture
+def only_milter(letters: Path) -> Path:
+    """A gateway that only an MTA asks; its relay is for what is released from the quarantine."""
+    file = letters / "sluicegate.toml"
+    file.write_text(file.read_text().replace("[[listener]]\n", '[[listener]]\nprotocol = "milter"\n'))
+    return letters
+
+
+@pytest.mark.parametrize(("relays", "stage", "code"), [(True, "relay", 250), (False, "end-of-data", None)])
+def test_what_passes_is_recorded_as_the_front_end_would(
+    letters: Path, request: pytest.FixtureRequest, relays: bool, stage: str, code: int | None
+):
+    if not relays:
+        request.getfixturevalue("only_milter")
+    [record] = scan_to_records(letters, "clean.eml")
+    assert (record.verdict, record.stage, record.reply and record.reply.code) == ("accepted", stage, code)
+    assert (record.mta is None) == relays
+
+
+def test_a_relay_beside_milters_alone_binds_no_mta(only_milter: Path):
+    [record] = scan_to_records(only_milter, "--recipient", "a@elsewhere.example", "clean.eml")
+    assert (record.verdict, record.evidence["Route"]["domain"]) == ("accepted", "*")
+
+
+HOLDS = """
+from policies import Evidence, Stage, Transaction, Verdict, policy, quarantine
+
+
+@policy(at=Stage.END_OF_DATA)
+def holds(tx: Transaction, evidence: Evidence) -> Verdict | None:
+    return quarantine("look-at-it")
+"""
+
+
+def test_what_would_be_held_is_said_to_be(only_milter: Path):
+    (only_milter / "plugins" / "holds.py").write_text(HOLDS)
+    config = only_milter / "sluicegate.toml"
+    config.write_text(config.read_text().replace('"frost"', '"frost", "holds"'))
+    result = scan(only_milter, "clean.eml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "holds  had the MTA hold it instead of delivering it (look-at-it)\n" in result.stdout
+    assert "relay" not in result.stdout
+    assert "postcat" not in result.stdout
+
+
 def test_addresses_may_be_beyond_ascii(letters: Path):
     result = scan(
         letters, "--json", "--sender", "jürgen@bücher.example", "--recipient", "ü@our.example", "clean.eml"

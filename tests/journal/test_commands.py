@@ -214,10 +214,21 @@ def test_explain_tells_the_story_from_spool_and_index(layout: Layout, run: Run):
     assert run("explain", "7K3F-Q2MD", "--json").stdout.encode() == encode(record)
 
 
-def test_explain_of_an_unknown_reference_is_one_line_and_a_status(run: Run):
-    result = run("explain", "7K3F-\x1b[2J")
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("7k3fq2md", "7k3fq2md"),
+        (
+            "7K3F-\x1b[2J",
+            "7K3F-\\x1b[2J; for a queue ID or other words: sluicegate log --text '7K3F-\\x1b[2J'",
+        ),
+        ("9B93523EC6E", "9B93523EC6E; for a queue ID or other words: sluicegate log --text 9B93523EC6E"),
+    ],
+)
+def test_explain_of_an_unknown_reference_is_one_line_and_a_status(run: Run, reference: str, said: str):
+    result = run("explain", reference)
     assert (result.returncode, result.stdout) == (os.EX_NOINPUT, "")
-    assert result.stderr == "Error: no record has the reference 7K3F-\\x1b[2J\n"
+    assert result.stderr == f"Error: no record has the reference {said}\n"
 
 
 def test_a_configuration_that_is_none_is_a_status_of_its_own(run: Run, config: Path):

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.journal.advice import what_would_change
 from gateway.journal.explain import explain
+from gateway.journal.record import MTARecord
 from tests.journal.records import make_record
 from tests.journal.test_explain import squeezed
 
@@ -167,6 +168,20 @@ def test_what_was_done_is_told_with_who_did_it(
     _, _, section = squeezed(explain(record)).partition("\nWhat policies did to it\n")
     told = [line.strip() for line in section.partition("\n\n")[0].splitlines()]
     assert told == [line.replace("SHOW", f"sluicegate quarantine show {record.reference}") for line in done]
+
+
+@pytest.mark.parametrize(("queue_id", "named"), [("9B93523EC6E", "9B93523EC6E"), (None, "ID")])
+def test_of_what_an_mta_holds_its_commands_are_named(queue_id: str | None, named: str):
+    mta = MTARecord("mx.test", "smtpd", queue_id)
+    opinions = {"a": in_force(COPY), "held": {"verdict": "quarantine", "mode": "enforce", "reason": "odd"}}
+    record = make_record(verdict="quarantined", reason="odd", policy="held", opinions=opinions, mta=mta)
+    assert (
+        "  held  had the MTA hold it instead of delivering it (odd);"
+        f" Postfix shows it with postcat -q {named} and lets it go with postsuper -H {named}"
+    ) in explain(record)
+    assert "postcat" not in explain(record, is_trial=True)
+    thrown_away = make_record(verdict="discarded", reason="odd", policy="held", opinions=opinions, mta=mta)
+    assert "postcat" not in explain(thrown_away)
 
 
 def test_who_did_something_could_only_have_warned():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.smtp.endpoint import Endpoint
+from gateway.smtp.endpoint import Endpoint, parse_listener
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,8 @@ def test_an_address_is_read_and_written_alike(text: str, endpoint: Endpoint):
 def test_anything_else_is_refused_with_what_is_allowed(text: str):
     with pytest.raises(ValueError, match=r'allowed: "host:port", "\[v6-address\]:port" or "unix:/path"'):
         Endpoint.parse(text)
+    with pytest.raises(ValueError, match=r'allowed: .*"unix:/path" or "systemd:NAME"$'):
+        parse_listener(text)
 
 
 @given(st.text())
