@@ -146,6 +146,16 @@ def test_another_virus_scanner_may_stand_in_for_clamd_in_it():
     assert "icap" in assemble(parse(CONFIGURATION, other.encode())).config.filters
 
 
+def test_a_milter_may_be_the_only_listener_in_it():
+    text = (ROOT / "deploy" / "sluicegate.toml").read_text(encoding="utf-8")
+    start, end = text.index("\n[[listener]]"), text.index("\n[filters.clamav]")
+    config = parse(
+        CONFIGURATION, (text[: start + 1] + commented_out(text, "[listener]") + text[end:]).encode()
+    )
+    assert (len(config.listeners("milter")), config.listeners("smtp"), config.relay) == (1, (), ())
+    assemble(config)
+
+
 def test_the_steps_behind_postfix_have_all_of_its_settings():
     settings = re.sub(r"(?m)^(#.*)?\n", "", (ROOT / "deploy/postfix/milter.cf").read_text(encoding="utf-8"))
     assert f"```text main.cf\n{settings}```\n" in (DOCS / "behind-postfix.md").read_text(encoding="utf-8")
