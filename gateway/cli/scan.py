@@ -87,12 +87,9 @@ def command(
     """
     configure_logging()
     config = load(config_file)
-    session = Session(
-        client or ip_address("127.0.0.1"), 0, "scan", helo_name=helo, esmtp=True, mta=_mta(config)
-    )
     given = {Stage.CONNECT: client, Stage.HELO: helo}
     circumstances = Circumstances(
-        session,
+        _session(config, client, helo),
         sender,
         recipients,
         envelope_from_headers,
@@ -111,9 +108,10 @@ def command(
     return report.status
 
 
-def _mta(config: Config) -> MTA | None:
-    """Who would ask about the messages, where nobody can bring any to us."""
-    return None if config.listeners("smtp") else MTA(config.gateway.hostname, "scan")
+def _session(config: Config, client: IPAddress | None, helo: str | None) -> Session:
+    """That of a client of ours, or of an MTA that asks where nobody can bring us any mail."""
+    mta = None if config.listeners("smtp") else MTA(config.gateway.hostname, "scan")
+    return Session(client or ip_address("127.0.0.1"), 0, "scan", helo_name=helo, esmtp=True, mta=mta)
 
 
 def _files(name: str) -> Sequence[Path | None]:
