@@ -1,7 +1,7 @@
 """Where the content of a message waits while it is judged: in memory, or in a file without a name.
 
 The file is unlinked from the start, so a crash at any instant leaves nothing behind. It is written
-and read through the page cache in bounded pieces, directly from the event loop.
+and read through the page cache in bounded pieces, from the event loop or from threads.
 """
 
 import errno

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gateway.casefile import Judgement
-from gateway.early import EarlyStages, cancel
+from gateway.hearing.early import EarlyStages, cancel
+from gateway.hearing.service import Service
 from gateway.milter.transaction import GO_ON, Answer, MilterTransaction, Submission
 from gateway.pipeline import DeadlineExceeded, verdict_for
 from gateway.recorder import Event
-from gateway.service import Service
 from gateway.smtp.address import Path
 from gateway.smtp.command import Parameters
 from gateway.smtp.envelope import Envelope

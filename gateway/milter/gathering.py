@@ -1,8 +1,8 @@
 """A message as it comes in, field by field and piece by piece, in libmilter's threads."""
 
+from gateway.hearing.service import Service
 from gateway.milter.changes import Field
 from gateway.milter.transaction import Submission
-from gateway.service import Service
 from gateway.smtp.header import MAX_FIELDS
 from gateway.smtp.message import MAX_HEADER_SECTION, Message
 from gateway.spool import Spool

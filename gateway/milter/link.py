@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import structlog
 
-from gateway.hearing import malformed, overloaded, too_big
+from gateway.hearing.refusals import malformed, overloaded, too_big
+from gateway.hearing.service import Service
 from gateway.milter.conversation import Beginning, Conversation
 from gateway.milter.crossing import Crossing, NoAnswer
 from gateway.milter.gathering import Gathering
 from gateway.milter.macros import Macros, address_meant, says_esmtp, session_of, with_security, without_route
 from gateway.milter.transaction import GO_ON, Answer
 from gateway.recorder import JOURNAL_FULL
-from gateway.service import Service
 from gateway.smtp.command import CommandError, parse_mail, parse_rcpt, parse_size
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.reply import Reply

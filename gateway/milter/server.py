@@ -4,10 +4,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from gateway.hearing.service import Service
 from gateway.milter.crossing import Crossing, NoAnswer
 from gateway.milter.library import Library
 from gateway.milter.link import Link
-from gateway.service import Service
 
 BACKLOG = 512
 # Seconds that a step may take beyond the deadline, by policies that compute: then the MTA hears that

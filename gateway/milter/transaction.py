@@ -10,7 +10,10 @@ from datetime import datetime
 
 from gateway.casefile import CaseFile, Judgement
 from gateway.headers import header_block, relayed
-from gateway.hearing import Heard, Hearing, header_too_big, refuse_content
+from gateway.hearing.party import Party
+from gateway.hearing.recipients import Heard, Hearing
+from gateway.hearing.refusals import header_too_big, refuse_content
+from gateway.hearing.service import Service
 from gateway.milter.changes import (
     Change,
     Field,
@@ -20,10 +23,8 @@ from gateway.milter.changes import (
     recipient_changes,
     recipients_of,
 )
-from gateway.party import Party
 from gateway.quarantine.store import CannotKeep
 from gateway.recorder import Event
-from gateway.service import Service
 from gateway.smtp.address import Path
 from gateway.smtp.command import Parameters
 from gateway.smtp.envelope import Envelope

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 
 from gateway.casefile import CaseFile, Judgement
-from gateway.early import cancel
-from gateway.hearing import malformed, overloaded, too_big
+from gateway.hearing.early import cancel
+from gateway.hearing.refusals import malformed, overloaded, too_big
 from gateway.proxy.chunking import ChunkedMessage
 from gateway.proxy.extensions import check_mail, check_rcpt, passed_on
 from gateway.proxy.introduction import Introduction

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from gateway.casefile import Judgement
 from gateway.headers import header_block, relayed
-from gateway.hearing import Heard
+from gateway.hearing.party import Party
+from gateway.hearing.recipients import Heard
 from gateway.journal.record import DownstreamRecord
 from gateway.journal.writer import JournalFull
-from gateway.party import Party
 from gateway.proxy.addressing import Addressing, AddressingError, address, recipients_of
 from gateway.proxy.handover import Handover
 from gateway.proxy.service import ProxyService

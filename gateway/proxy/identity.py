@@ -4,7 +4,7 @@ XCLIENT makes a peer another client until it says so again, XFORWARD brings one 
 transaction. Whom to believe is the listener's setting, and is decided once, by who connected.
 """
 
-from gateway.early import EarlyStages
+from gateway.hearing.early import EarlyStages
 from gateway.proxy.service import ProxyService
 from gateway.smtp.claim import XCLIENT, XFORWARD, Claim, claimed
 from gateway.smtp.session import Session

@@ -8,7 +8,7 @@ import abc
 from dataclasses import replace
 
 from gateway.casefile import Judgement
-from gateway.early import EarlyStages
+from gateway.hearing.early import EarlyStages
 from gateway.proxy.authentication import Authentication
 from gateway.proxy.extensions import keywords, offer_to
 from gateway.proxy.identity import Visitor, identity_keywords, is_believed

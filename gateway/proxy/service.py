@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from gateway.hearing.service import Service
 from gateway.proxy.certificate import Certificate
 from gateway.proxy.descriptors import Descriptors
 from gateway.relay.capabilities import Capabilities, Offer
 from gateway.relay.pool import Pool
 from gateway.relay.router import Router
-from gateway.service import Service
 from gateway.smtp.content import BareNewline
 from gateway.smtp.networks import Networks
 

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from gateway.casefile import CaseFile, Judgement
-from gateway.hearing import Heard, Hearing, refuse_content
-from gateway.party import apart
+from gateway.hearing.party import apart
+from gateway.hearing.recipients import Heard, Hearing
+from gateway.hearing.refusals import refuse_content
 from gateway.proxy.group import Group
 from gateway.proxy.service import ProxyService
 from gateway.recorder import Event

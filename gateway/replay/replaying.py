@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.casefile import CaseFile, Judgement
-from gateway.hearing import Start
+from gateway.hearing.recipients import Start
 from gateway.journal.record import Record
 from gateway.profiles import Profile, Profiles
 from gateway.proxy.addressing import AddressingError, address
@@ -297,7 +297,7 @@ class _Group:
         if last is not Stage.END_OF_DATA:
             return Outcome(GOES_ON, "beyond-the-record", None, last.value)
         by = (judgement.verdict.reason, judgement.policy) if judgement else ("accepted", None)
-        return Outcome("accepted", *by, "relay")
+        return Outcome("accepted", *by, last.value if self._rebuilt.is_by_mta else "relay")
 
     def _possible(self, outcome: Outcome, is_final: bool, doubts: Sequence[Doubt]) -> set[str]:
         """The verdicts that there may be, whatever the policies in doubt would have said."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.config import Config, ConfigError
 from gateway.config.schema import ListenerSection
+from gateway.hearing.service import Service
 from gateway.listening import cannot_listen
 from gateway.milter.presence import why_missing
 from gateway.roles.control import Control
@@ -25,7 +26,6 @@ from gateway.roles.worker import (
     warm_up,
     working,
 )
-from gateway.service import Service
 
 # Seconds for which MTAs go on with the configuration of their session after a reload. No session of theirs is
 # silent for as long, so that within as many seconds again each has heard that it is over.

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.hearing.service import Service
 from gateway.journal.layout import Layout
 from gateway.journal.writer import JournalWriter
 from gateway.milter.server import Server
@@ -21,7 +22,6 @@ from gateway.pipeline import Pipeline
 from gateway.profiles import Profile, Profiles
 from gateway.quarantine.store import Quarantine
 from gateway.recorder import Recorder
-from gateway.service import Service
 from gateway.spool import Store
 from tests.milter.asked import HOSTNAME
 

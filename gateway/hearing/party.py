@@ -6,11 +6,11 @@ from dataclasses import replace
 import structlog
 
 from gateway.casefile import Judgement
-from gateway.hearing import Heard
+from gateway.hearing.keeping import Keeping
+from gateway.hearing.recipients import Heard
+from gateway.hearing.service import Service
 from gateway.journal.record import new_reference
-from gateway.keeping import Keeping
 from gateway.recorder import Event
-from gateway.service import Service
 from gateway.smtp.address import Path
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.message import Message

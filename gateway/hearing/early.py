@@ -7,7 +7,7 @@ each HELO or EHLO. Each transaction starts from a fork of that.
 import asyncio
 
 from gateway.casefile import CaseFile, Judgement
-from gateway.service import Service
+from gateway.hearing.service import Service
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.session import Session
 from gateway.smtp.transaction import Stage, Transaction
