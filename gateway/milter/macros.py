@@ -68,7 +68,7 @@ def address_meant(address: bytes, known_as: str | None, mta: MTA | None) -> byte
     `address` is as given, without brackets, and `known_as` what the MTA says that it has made of it.
     Without a domain, or with `%` or `!`, an MTA rewrites it, and policies have to look at what it becomes.
     """
-    local_part, at, _ = address.rpartition(b"@")
+    local_part, at, _ = without_route(address).rpartition(b"@")
     if not address or (at and not _ROUTED.search(local_part)):
         return address
     if known_as and "@" in known_as and " " not in known_as:

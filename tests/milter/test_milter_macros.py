@@ -2,7 +2,17 @@
 
 import pytest
 
-from gateway.milter.macros import AT_CONNECT, AT_END, AT_HELO, AT_MAIL, session_of, with_security
+from gateway.milter.macros import (
+    AT_CONNECT,
+    AT_END,
+    AT_HELO,
+    AT_MAIL,
+    AT_RCPT,
+    address_meant,
+    session_of,
+    with_security,
+    without_route,
+)
 from gateway.smtp.session import MTA, TLS
 
 LISTENER = "unix:/run/milter"
@@ -92,6 +102,64 @@ def test_what_was_known_and_is_not_any_more_is_forgotten():
     assert with_security(known, {}.get) == plain
 
 
-@pytest.mark.parametrize("names", [AT_CONNECT, AT_HELO, AT_MAIL, AT_END])
+@pytest.mark.parametrize("names", [AT_CONNECT, AT_HELO, AT_MAIL, AT_RCPT, AT_END])
 def test_libmilter_takes_as_many_names_for_a_step(names: str):
     assert 1 <= len(names.split()) <= 5
+
+
+MX = MTA("mx.example", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "known_as", "mta", "expected"),
+    [
+        # What is clear is taken by its word: case, quotes, tags and all.
+        (b"A@Example.com", "b@example.com", MX, b"A@Example.com"),
+        (b'"a b"@example.com', "a b@example.com", MX, b'"a b"@example.com'),
+        (b"a@[192.0.2.1]", "a@mx.example", MX, b"a@[192.0.2.1]"),
+        (b"@x.example:a@example.com", "a@example.com", MX, b"@x.example:a@example.com"),
+        (b"", "MAILER-DAEMON", MX, b""),
+        (b"a@ex%mple.com", "b@example.com", MX, b"a@ex%mple.com"),
+        # What an MTA rewrites is what it makes of it.
+        (b"a%example.com", "a@example.com", MX, b"a@example.com"),
+        (b"example.com!a", "a@example.com", MX, b"a@example.com"),
+        (b"a%example.com@mx.example", "a@example.com", MX, b"a@example.com"),
+        (b"example.com!a@mx.example", "a@example.com", MX, b"a@example.com"),
+        (b"a", "a@our.example", MX, b"a@our.example"),
+        (b"j\xc3\xbcrgen", "j\xfcrgen@our.example", MX, b"j\xc3\xbcrgen@our.example"),
+        (b"@x.example:a%example.com", "a@example.com", MX, b"a@example.com"),
+        (b"@x.example:a", "a@our.example", MX, b"a@our.example"),
+        (b"a%example.com", "a@example.com", None, b"a@example.com"),
+        # It does not say so, or nothing that is an address.
+        (b"a", None, MX, b"a@mx.example"),
+        (b"a", "a", MX, b"a@mx.example"),
+        (b"a", "a b@example.com", MX, b"a@mx.example"),
+        (b"a", "", MTA("", ""), b"a@"),
+        (b"a", None, None, b"a"),
+        (b"a%example.com", None, MX, b"a%example.com"),
+        (b"a%example.com", "a%example.com", MX, b"a%example.com"),
+        (b"example.com!a", None, MX, b"example.com!a"),
+        (b"a%example.com@mx.example", None, MX, b"a%example.com@mx.example"),
+    ],
+)
+def test_an_address_is_what_the_mta_makes_of_it(
+    address: bytes, known_as: str | None, mta: MTA | None, expected: bytes
+):
+    assert address_meant(address, known_as, mta) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (b"a@example.com", b"a@example.com"),
+        (b"@x.example:a@example.com", b"a@example.com"),
+        (b"@x.example,@y.example:a@example.com", b"a@example.com"),
+        (b"@x.example:a%example.com", b"a%example.com"),
+        (b"a%example.com", b"a%example.com"),
+        (b'"@x:a"@example.com', b'"@x:a"@example.com'),
+        (b"a", b"a"),
+        (b"", b""),
+    ],
+)
+def test_an_mta_does_not_keep_a_source_route(address: bytes, expected: bytes):
+    assert without_route(address) == expected
