@@ -310,6 +310,14 @@ class MTA:
             raise EOFError("the milter has closed")
         return found
 
+    def stop_reading(self) -> None:
+        """Takes no more octets than the system holds for it, until `go_on_reading`."""
+        self._writer.transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        """Takes what there is."""
+        self._writer.transport.resume_reading()
+
     async def close(self) -> None:
         """Goes away at once, without a word."""
         self.is_closed = True

@@ -226,6 +226,42 @@ def test_each_recipient_has_an_answer_of_its_own(mailer: Mailer, gateway: Milter
     assert len(gateway.records()) == before + 3
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}%example.com",
+        "example.com!{}",
+        "@x.example:{}@example.com",
+        "@x.example:{}%example.com",
+        '"{}%example.com"',
+        "{}%example.com@[127.0.0.1]",
+    ],
+)
+def test_a_recipient_is_judged_as_what_postfix_makes_of_it(
+    mailer: Mailer, gateway: MilterGateway, sink: FakeMTA, form: str
+):
+    with Client(mailer.port) as client:
+        refused, apart = begin(client, "stranger@example.org", form.format("b"), A)[1:]
+        assert (refused.code, apart.code) == (550, 250)
+        assert client.say(b"RSET\r\n").code == 250
+        assert begin(client, "s@example.org", form.format("a"))[-1].code == 250
+        taken = finish(client, clean())
+        assert begin(client, "s@example.org", form.format("a"))[-1].code == 250
+        sent_on = finish(client, with_deed("redirect"))
+    record = recorded(gateway, refused)
+    assert (record["reason"], record["recipients"]) == ("stranger", [B])
+    for reply, reached in ((taken, A), (sent_on, B)):
+        assert recorded(gateway, reply)["recipients"] == [A]
+        assert delivered(sink, reply).recipients == [f"RCPT TO:<{reached}>"]
+
+
+def test_a_sender_is_judged_as_what_postfix_makes_of_it(mailer: Mailer, gateway: MilterGateway):
+    with Client(mailer.port) as client:
+        refused = begin(client, "stranger%example.org", B)[-1]
+    record = recorded(gateway, refused)
+    assert (record["reason"], record["reverse_path"]) == ("stranger", "stranger@example.org")
+
+
 def test_an_internationalized_message_passes_whole(mailer: Mailer, gateway: MilterGateway, sink: FakeMTA):
     sender = "jürgen@bücher.example"
     content = clean().replace(b"Subject: Meeting", "Subject: Grüße".encode())

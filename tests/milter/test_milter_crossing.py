@@ -3,10 +3,15 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from gateway.milter.crossing import Crossing, NoAnswer
+from gateway.milter.link import Link
+from gateway.milter.transaction import GO_ON
+from gateway.recorder import Recorder
+from tests.milter.lone import service
 from tests.waiting import soon
 
 # Seconds: of somebody who is to get an answer, and of somebody who is to get none.
@@ -159,3 +164,36 @@ def test_a_loop_that_is_closed_answers_nothing(turning: Loop, method: str):
     turning.stop()
     with pytest.raises(NoAnswer, match="closed"):
         getattr(Crossing(turning.loop, PATIENT), method)(answer(5))
+
+
+@pytest.mark.parametrize("is_begun", [False, True], ids=["never begun", "begun"])
+def test_content_that_nobody_answers_for_is_given_back(
+    turning: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+):
+    crossing, serving = Crossing(turning.loop, PATIENT), service(tmp_path)
+    link = Link(serving, crossing, keeps_blanks=True)
+    link.connect("c.example", ("192.0.2.1", 25_000), {}.get)
+    assert link.mail([b"<a@example.net>"], {}.get) is GO_ON
+    assert link.rcpt([b"<b@our.example>"], {}.get) is GO_ON
+    link.header("Subject", b" x")
+    link.end_of_header()
+    link.body(b"Hello\r\n" * 1000)
+    assert serving.store.in_all > 7000
+    monkeypatch.setattr(crossing, "_patience", IMPATIENT)
+    if is_begun:
+        entered, released = threading.Event(), threading.Event()
+
+        def passed(*_: object) -> None:
+            entered.set()
+            released.wait(PATIENT)
+
+        monkeypatch.setattr(Recorder, "passed", passed)
+        release = released.set
+    else:
+        release = turning.block()
+    with pytest.raises(NoAnswer):
+        link.end_of_message({}.get)
+    assert not is_begun or entered.wait(PATIENT)
+    release()
+    soon(lambda: serving.store.in_all == 0)
+    soon(lambda: turning.tasks() == 0)

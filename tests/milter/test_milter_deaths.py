@@ -4,12 +4,13 @@ import asyncio
 import os
 import re
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from filters.testing.server import hang
+from filters.testing.server import Conversation, hang
 from gateway.roles.control import IN_HAND
 from tests.fakes.clamd import FakeClamd
 from tests.fakes.milter_protocol import Command, packet, strings
@@ -169,6 +170,41 @@ async def test_an_mta_may_go_away_while_its_message_is_judged(nothing_left: Aske
         assert (await nothing_left.record())["verdict"] == "tempfailed"
     finally:
         clamd.behaviour = usual
+
+
+async def test_an_mta_that_cannot_be_told_what_to_change_has_a_second_record(
+    nothing_left: Asked, clamd: FakeClamd
+):
+    """The message was to pass, and has not."""
+    may_answer = threading.Event()
+    usual = clamd.behaviour
+
+    def answer_late(talk: Conversation) -> None:
+        may_answer.wait(30)
+        usual(talk)
+
+    clamd.behaviour = answer_late
+    try:
+        before = clamd.connections
+        async with nothing_left.mta() as mta:
+            await mta.greet()
+            # What is written first may still seem to arrive.
+            waiting = asyncio.create_task(deliver(mta, unseen(*["X-Spam-Flag: NO"] * 20)))
+            await clamd.wait_for_connections(before + 1)
+            await mta.close()
+            with pytest.raises((EOFError, ConnectionError)):
+                await waiting
+        may_answer.set()
+        passed, failed = await nothing_left.recorded(2)
+    finally:
+        may_answer.set()
+        clamd.behaviour = usual
+    assert brief(passed)[0::3] == ("accepted", "accepted")
+    assert brief(failed) == ("tempfailed", "end-of-data", "end-of-data", "internal-error")
+    for key in ("reverse_path", "recipients", "mta", "client"):
+        assert failed[key] == passed[key]
+    assert (failed["reverse_path"], failed["recipients"]) == ("a@example.net", ["b@our.example"])
+    assert failed["mta"]["queue_id"]
 
 
 async def test_messages_that_are_given_up_leave_no_room_taken(nothing_left: Asked):

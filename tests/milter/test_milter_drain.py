@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.journal.layout import Layout
+from gateway.journal.search import Query, search_lines
 from tests.fakes.milter_mta import MTA
+from tests.fakes.milter_protocol import Command, packet
+from tests.fakes.milter_response import read_response
 from tests.milter.asked import A, Asked, deliver, order, up_to
 from tests.supervisor.process import free_port
 from tests.waiting import eventually
@@ -139,6 +143,10 @@ class Lone:
         line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
         return line.decode().strip()
 
+    async def ended(self) -> None:
+        """Wait until it is gone."""
+        await asyncio.wait_for(self._process.wait(), PATIENCE)
+
     def tell(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
@@ -156,7 +164,8 @@ async def lone(address: str, directory: Path, grace: float = 0.1) -> AsyncIterat
         assert await running.says() == "ready"
         yield running
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.communicate()
 
 
@@ -219,6 +228,32 @@ async def test_a_transaction_that_is_given_up_is_not_waited_for(tmp_path: Path, 
         await until_leaving(idle)
         await (busy.abort() if how == "abort" else busy.close())
         assert await process.says() == "drained"
+
+
+async def test_an_answer_that_is_being_written_is_waited_for(tmp_path: Path):
+    path, layout = tmp_path / "milter", Layout(tmp_path / "state")
+    async with lone(str(path), tmp_path) as process, MTA.connect(path) as mta:
+        await mta.greet()
+        await up_to(mta, "data")
+        # More to be changed than fits between the two.
+        for _ in range(500):
+            await mta.header(b"X-Sluicegate-" + b"X" * 2000, b" x")
+        await mta.eoh()
+        mta.stop_reading()
+        await mta.send(packet(Command.BODYEOB))
+        await eventually(lambda: list(search_lines(layout.index, layout.spool, Query(limit=None))), PATIENCE)
+        process.tell("drain")
+        drained = asyncio.create_task(process.says())
+        # Long enough for whoever does not wait.
+        await asyncio.wait({drained}, timeout=3.0)
+        if drained.done():
+            process.tell("end")
+            await process.ended()
+        mta.go_on_reading()
+        end = await read_response(mta.read, Command.BODYEOB, mta.negotiated)
+        assert end.is_continue
+        assert len(end.modifications) >= 500
+        assert await drained == "drained"
 
 
 async def test_who_retires_lets_its_sessions_go_on_to_their_end(tmp_path: Path):

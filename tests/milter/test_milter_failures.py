@@ -164,8 +164,28 @@ async def test_a_header_that_is_too_big_is_refused_and_no_body_wanted(asked: Ask
         assert (reply.code, reply.status) == (552, "5.3.4")
     record = await asked.record()
     assert brief(record) == ("rejected", "end-of-data", "end-of-data", "header-too-big")
+    assert (record["reverse_path"], record["recipients"]) == ("a@example.net", ["b@our.example"])
     # Of such a message not all is kept.
-    assert record["message"] is None
+    assert (record["message"], record["detail"]) == (None, "more header than is kept")
+
+
+@pytest.mark.parametrize("count", [500, 501])
+async def test_no_mta_is_asked_to_take_out_more_fields_than_it_can(asked: Asked, count: int):
+    async with asked.mta() as mta:
+        await mta.greet()
+        end = await deliver(mta, b"X-Spam-Flag: NO\r\n" * count + PLAIN)
+        if count == 500:
+            assert len(end.modifications) >= count
+            assert mta.delivered(end).content.endswith(b"\r\n" + PLAIN)
+            assert mta.delivered(end).values(b"X-Spam-Flag") == []
+        else:
+            assert (end.reply.code, end.reply.status, end.modifications) == (552, "5.3.4", ())
+    record = await asked.record()
+    assert record["message"]["size"] == len(PLAIN) + 17 * count
+    expected = (
+        ("accepted", "") if count == 500 else ("header-too-big", f"{count} fields that only we may add")
+    )
+    assert (record["reason"], record["detail"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -319,8 +339,13 @@ async def test_a_fault_behind_the_record_defers_as_well(tmp_path: Path):
                 await deliver(mta, order(BREAK.format(module="milter.library", place="", name="_value")))
             ).reply
             assert (reply.code, reply.status) == (451, "4.3.0")
-        verdicts = [record["verdict"] for record in await asked.recorded(2)]
-        assert verdicts == ["accepted", "tempfailed"]
+        passed, failed = await asked.recorded(2)
+        assert brief(passed)[0::3] == ("accepted", "accepted")
+        assert brief(failed) == ("tempfailed", "end-of-data", "end-of-data", "internal-error")
+        for key in ("reverse_path", "recipients", "mta", "client"):
+            assert failed[key] == passed[key]
+        assert (failed["reverse_path"], failed["recipients"]) == ("a@example.net", ["b@our.example"])
+        assert failed["mta"]["queue_id"] == mta.queue_id
 
 
 async def test_a_fault_before_rcpt_is_said_there(tmp_path: Path):

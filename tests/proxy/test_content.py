@@ -412,3 +412,18 @@ async def test_a_header_without_end_is_refused(start_gateway: GatewayStarter, mt
     assert (answer.code, answer.status) == (552, "5.3.4")
     assert gateway.records[0].reason == "header-too-big"
     assert not mta.messages
+
+
+@pytest.mark.parametrize("count", [500, 501])
+async def test_more_forged_fields_than_anybody_needs_are_refused(
+    start_gateway: GatewayStarter, mta: FakeMTA, count: int
+):
+    gateway = await start_gateway()
+    answer = await relay(gateway, b"X-Spam-Flag: NO\r\n" * count + b"Subject: x\r\n\r\nb\r\n")
+    if count == 500:
+        assert answer.code == 250
+        assert split(mta.messages[0].content)[1] == b"Subject: x\r\n\r\nb\r\n"
+    else:
+        assert (answer.code, answer.status) == (552, "5.3.4")
+        assert gateway.records[0].reason == "header-too-big"
+        assert not mta.messages
