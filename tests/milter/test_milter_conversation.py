@@ -10,6 +10,7 @@ import pytest
 
 from filters.base import Filter
 from filters.evidence import Evidence, Listings
+from gateway.hearing.service import Service
 from gateway.journal.layout import Layout
 from gateway.journal.search import Query, search_lines
 from gateway.milter import conversation
@@ -18,7 +19,6 @@ from gateway.milter.macros import session_of
 from gateway.milter.transaction import GO_ON, Answer
 from gateway.pipeline import FilterSetting, Pipeline, PolicySetting
 from gateway.profiles import Profile, Profiles
-from gateway.service import Service
 from gateway.smtp.address import Path as Mailbox
 from gateway.smtp.envelope import Envelope
 from gateway.smtp.transaction import Stage, Transaction

@@ -308,7 +308,7 @@ BREAK = 'setattr(__import__("gateway.{module}", fromlist=["x"]){place}, "{name}"
     [
         ("recorder", ".Recorder", "passed"),
         ("milter.transaction", "", "recipient_changes"),
-        ("party", ".Party", "unsaid"),
+        ("hearing.party", ".Party", "unsaid"),
     ],
 )
 async def test_a_fault_of_our_own_defers_and_is_recorded(tmp_path: Path, module: str, place: str, name: str):
@@ -353,7 +353,7 @@ async def test_a_fault_before_rcpt_is_said_there(tmp_path: Path):
     with Asked(tmp_path) as asked:
         async with asked.mta() as mta:
             await mta.greet()
-            what = BREAK.format(module="early", place=".EarlyStages", name="judge_sender")
+            what = BREAK.format(module="hearing.early", place=".EarlyStages", name="judge_sender")
             assert (await deliver(mta, order(what))).is_continue
             for _ in range(2):
                 assert (await mta.mail(A)).is_continue
@@ -369,7 +369,7 @@ async def test_a_fault_at_a_stage_without_an_answer_lets_nothing_pass(tmp_path: 
     with Asked(tmp_path) as asked:
         async with asked.mta() as mta:
             await mta.greet()
-            what = BREAK.format(module="early", place=".EarlyStages", name=name)
+            what = BREAK.format(module="hearing.early", place=".EarlyStages", name=name)
             assert (await deliver(mta, order(what))).is_continue
         async with asked.mta() as mta:
             await mta.greet()
