@@ -45,9 +45,15 @@ async def test_who_retires_keeps_neither_journal_nor_metrics(tmp_path: Path):
             assert (await numbers(port))[ACCEPTED] == 3.0
             await up_to(busy, "body")
             asked.send(signal.SIGTERM)
+            await eventually(lambda: asked.children("milter") == [old], PATIENCE)
+            await eventually(lambda: not asked.children("metrics"), PATIENCE)
+            gone = asyncio.create_task(eventually(lambda: not asked.children("journal"), PATIENCE))
+            # Long enough for a journal that does not wait for who retires.
+            await asyncio.wait({gone}, timeout=1.0)
             assert (await busy.end()).is_continue
             await busy.abort()
         assert await asyncio.to_thread(asked.exit_status) == 0
+        await gone
         assert not asked.children()
         assert indexed(asked, nowhere) == 4
         assert "Traceback" not in asked.log
