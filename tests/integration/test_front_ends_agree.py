@@ -113,6 +113,8 @@ DIFFERENT = {
     "NUL in a field": _SEEN,
     # Postfix cuts a field off after 60,000 octets where it has milters.
     "70,000 octets in a field": {"content", *_SEEN},
+    # Where so much comes behind a milter not all is kept, and the record of the refusal has no message.
+    "more fields than any mail has": {"judged", "fields"},
 }
 
 
