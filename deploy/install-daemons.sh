@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs the daemons that the demonstration, the tests and the benchmarks start privately: clamd,
 # spamd, Rspamd, c-icap and Postfix, with what Postfix needs to know passwords and the libraries that look
-# into attachments; miltertest, which plays an MTA, and other people's milters to compare with. Does nothing where they are there; never touches a system service.
+# into attachments; miltertest, which plays an MTA, and other people's milters to compare with. Does nothing
+# where they are there; never touches a system service.
 . "$(dirname "$0")/setup.sh"
 
 packages=()
