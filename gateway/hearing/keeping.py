@@ -9,6 +9,7 @@ from gateway.casefile import CaseFile, Judgement
 from gateway.quarantine.store import CannotKeep, Quarantine, entry_for
 from gateway.recorder import Event
 from gateway.smtp.address import Path
+from policies.verdict import Decision
 
 _log = structlog.get_logger()
 
@@ -37,6 +38,10 @@ class Keeping:
         entry = entry_for(event, self._reference, judgement, recipients)
         await self._quarantine.keep(entry, content)
 
+    def is_refusal_kept(self, refusal: Judgement) -> bool:
+        """Whether a copy is wanted of what is refused for good; what is only put off comes again."""
+        return self.is_copy_wanted and refusal.verdict.decision is Decision.REJECT
+
     async def keep_refused(
         self,
         event: Event,
@@ -44,9 +49,7 @@ class Keeping:
         recipients: Iterable[Path],
         content: Iterable[bytes],
     ) -> None:
-        """Keep the copy that is wanted of what all are refused, if it can be: it is refused all the same."""
-        if not self.is_copy_wanted:
-            return
+        """Keep the copy of what all are refused, if it can be: it is refused all the same."""
         try:
             await self.keep(event, judgement, recipients, content)
         except CannotKeep as error:

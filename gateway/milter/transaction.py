@@ -199,7 +199,7 @@ class _Asked(Party):
         return Answer(self._service.recorder.refused(event, refusal, reference=self.reference))
 
     async def _turn_back(self, message: Message, refusal: Judgement) -> Answer:
-        if refusal.verdict.decision is Decision.REJECT:
+        if self._keeping.is_refusal_kept(refusal):
             left = recipients_of(self._case, self._named)
             event = self.event(message)
             await self._keeping.keep_refused(event, refusal, left, self._content(message))

@@ -101,7 +101,7 @@ class Group(Party):
         if self._answers_for_each and self._case.refusals:
             self._refuse_some(message)
         refusal = self._case.conclude(judgement)
-        if refusal is not None and refusal.verdict.decision is Decision.REJECT:
+        if refusal is not None and self._keeping.is_refusal_kept(refusal):
             left = recipients_of(self._case, self._delivery.accepted, ())
             event = self._event(message)
             await self._keeping.keep_refused(event, refusal, left, self._content(message))
