@@ -129,9 +129,8 @@ class Library:
         context.setpriv(_Attached(link, options[1]))
         return int(milter.CONTINUE)
 
-    def _connect(self, context: _Context, name: str, family: int, address: Any) -> Answer:
+    def _connect(self, link: Link, context: _Context, name: str, family: int, address: Any) -> Answer:
         del family
-        link = _link(context)
         # A path, or nothing, where the client came by no network.
         host = (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
         return link.connect(name, host, _macros(context))
@@ -153,12 +152,6 @@ _MACROS = {
     milter.M_EOH: AT_END,
     milter.M_EOM: AT_END,
 }
-
-
-def _link(context: _Context) -> Link:
-    attached = context.getpriv()
-    assert attached is not None
-    return attached.link
 
 
 def _macros(context: _Context) -> Callable[[str], str | None]:
@@ -204,41 +197,41 @@ def _attempt(
     link: Link, step: Callable[..., Answer | None], context: _Context, *arguments: Any
 ) -> Answer | None:
     try:
-        return step(context, *arguments)
+        return step(link, context, *arguments)
     except Exception as error:
         return link.fail(error)
 
 
-def _helo(context: _Context, name: str) -> Answer:
-    return _link(context).helo(name, _macros(context))
+def _helo(link: Link, context: _Context, name: str) -> Answer:
+    return link.helo(name, _macros(context))
 
 
-def _mail(context: _Context, *arguments: bytes) -> Answer:
-    return _link(context).mail(arguments, _macros(context))
+def _mail(link: Link, context: _Context, *arguments: bytes) -> Answer:
+    return link.mail(arguments, _macros(context))
 
 
-def _rcpt(context: _Context, *arguments: bytes) -> Answer:
-    return _link(context).rcpt(arguments, _macros(context))
+def _rcpt(link: Link, context: _Context, *arguments: bytes) -> Answer:
+    return link.rcpt(arguments, _macros(context))
 
 
-def _data(context: _Context) -> Answer:
-    return _link(context).data()
+def _data(link: Link, context: _Context) -> Answer:
+    return link.data()
 
 
-def _header(context: _Context, name: str, value: bytes) -> None:
-    _link(context).header(name, value)
+def _header(link: Link, context: _Context, name: str, value: bytes) -> None:
+    link.header(name, value)
 
 
-def _end_of_header(context: _Context) -> None:
-    _link(context).end_of_header()
+def _end_of_header(link: Link, context: _Context) -> None:
+    link.end_of_header()
 
 
-def _end_of_message(context: _Context) -> Answer:
-    return _link(context).end_of_message(_macros(context))
+def _end_of_message(link: Link, context: _Context) -> Answer:
+    return link.end_of_message(_macros(context))
 
 
-def _abort(context: _Context) -> None:
-    _link(context).abort()
+def _abort(link: Link, context: _Context) -> None:
+    link.abort()
 
 
 def _body(context: _Context, chunk: bytes) -> int:
